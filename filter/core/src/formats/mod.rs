@@ -1,0 +1,118 @@
+//! The LLM APIs that Sluice reads: one file each, one line each in [`ALL`].
+
+mod request;
+
+pub use request::{
+    ApiError, Content, Edit, ErrorKind, Kind, Message, NotThisApi, Part, Request, Role,
+};
+
+use sluice_wire::Usage;
+
+use crate::sse;
+
+/// Every format, in the order in which a path is tried.
+pub const ALL: &[&dyn Format] = &[];
+
+/// The format that serves `path` (query string allowed).
+#[must_use]
+pub fn by_path(path: &str) -> Option<&'static dyn Format> {
+    let path = path.split('?').next().unwrap_or(path);
+    ALL.iter().copied().find(|format| format.serves(path))
+}
+
+/// The format of that name.
+#[must_use]
+pub fn by_name(name: &str) -> Option<&'static dyn Format> {
+    ALL.iter().copied().find(|format| format.name() == name)
+}
+
+/// One LLM API: how to read its requests and answers and how to speak it.
+pub trait Format: Sync + std::fmt::Debug {
+    /// Name in the config, metrics and ledger: `openai.chat`.
+    fn name(&self) -> &'static str;
+
+    /// Family whose models it shares: `openai`, `openai-completions`, `openai-embeddings`,
+    /// `anthropic`. A tier names its model by family.
+    fn family(&self) -> &'static str;
+
+    /// What it makes.
+    fn kind(&self) -> Kind;
+
+    /// Whether a path (no query string) is its own. Suffix match, so that prefixes in front of
+    /// `/v1/…` (Azure, gateways) work.
+    fn serves(&self, path: &str) -> bool;
+
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// [`NotThisApi`] when the body is no JSON object of this API; it is then passed on untouched.
+    fn parse<'a>(&self, body: &'a str) -> Result<Request<'a>, NotThisApi>;
+
+    /// The request field that limits output tokens in this request: the one that is set, else the
+    /// one to add.
+    fn output_limit_field(&self, request: &Request<'_>) -> &'static str;
+
+    /// The edits that make upstream report usage at the end of a stream, where the client did not
+    /// ask for it (then [`StreamReader::event`] hides what the client did not ask for).
+    fn ask_usage(&self, request: &Request<'_>) -> Option<Edit>;
+
+    /// Top-level request fields that do not change the answer and so are not in the cache key
+    /// (every other field is, known or not): `stream`, `user`, `metadata`, …
+    fn not_in_key(&self) -> &'static [&'static str];
+
+    /// Request headers (lower case) that change the answer: `anthropic-beta`, …
+    fn key_headers(&self) -> &'static [&'static str];
+
+    /// Whether the request's answer may be cached at all (no background jobs, no server state).
+    fn cacheable(&self, request: &Request<'_>) -> bool;
+
+    /// Reads a whole JSON answer with status 200.
+    fn answer(&self, body: &[u8]) -> Answer;
+
+    /// Reader of a streamed answer. `hide_usage`: the usage was asked for by us, not by the client.
+    fn stream(&self, hide_usage: bool) -> Box<dyn StreamReader>;
+
+    /// A stored JSON answer as the stream that the API would have sent; `usage` as the client
+    /// asked. None when the answer cannot be told as a stream.
+    fn replay(&self, answer: &str, usage: bool) -> Option<Vec<u8>>;
+
+    /// An error of ours in this API's shape (JSON).
+    fn error(&self, error: &ApiError) -> String;
+}
+
+/// What a finished answer told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    /// Tokens, where it reported them.
+    pub usage: Option<Usage>,
+    /// It ended by itself: not cut by a limit or filter, not failed, not unfinished. Only such
+    /// answers are stored.
+    pub complete: bool,
+    /// Bytes of generated text (tool arguments included), for estimates without `usage`.
+    pub text_bytes: u64,
+}
+
+/// Reads a streamed answer event by event. Bounded: past `MAX_ASSEMBLED` bytes it stops keeping
+/// what it would need for [`Streamed::assembled`] and only watches for usage.
+pub trait StreamReader: std::fmt::Debug {
+    /// The next event; says whether the client gets it.
+    fn event(&mut self, event: &sse::SseEvent<'_>) -> Show;
+
+    /// What has been read so far.
+    fn outcome(&self) -> Answer;
+
+    /// The answer as the API would have given it without streaming, if it came whole.
+    fn assemble(&self) -> Option<String>;
+}
+
+/// Whether an event reaches the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Show {
+    /// Byte for byte.
+    Pass,
+    /// Not at all: the client did not ask for it.
+    Hide,
+}
+
+/// Longest answer that a [`StreamReader`] assembles, in bytes of text.
+pub const MAX_ASSEMBLED: usize = 1 << 20;

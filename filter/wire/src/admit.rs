@@ -1,0 +1,231 @@
+//! `POST /v1/admit`: one round trip that looks up caches and reserves budget.
+//!
+//! The filter knows the config, the sidecar the state: every rule that applies travels with the
+//! request, so the two never disagree about a policy.
+
+use serde::{Deserialize, Serialize};
+
+use crate::settle::EntryHead;
+
+/// May this request go, and is its answer known already?
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdmitRequest {
+    /// Idempotent request id, 32 hex digits; the reservation and later the ledger record carry it.
+    pub id: String,
+    /// Tenant that pays and whose cache is looked into.
+    pub tenant: String,
+    /// Seconds after which an unsettled reservation lapses.
+    pub hold_secs: u32,
+    /// Ways to serve the request, best first: as routed, then (where a budget may ask for it) on
+    /// the small tier. Never empty, at most two.
+    pub plans: Vec<Plan>,
+}
+
+/// One way to serve a request.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Exact-cache key (64 hex digits), or none when the cache is not to be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Budgets that this plan draws on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub charges: Vec<Charge>,
+}
+
+/// A draw on one budget.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Charge {
+    /// Index of the rule in the config's `budgets`, to name it in errors and metrics.
+    pub rule: u16,
+    /// Whose budget: `tenant:acme`, `task:support`, `model:gpt-4o`.
+    pub counter: String,
+    /// Calendar window (UTC) after which the counter starts anew.
+    pub window: Window,
+    /// What is counted.
+    pub unit: Unit,
+    /// Limit per window, in `unit`.
+    pub limit: u64,
+    /// What to reserve, in `unit`.
+    pub reserve: u64,
+    /// Upper bound of `reserve` while the prompt is not counted exactly; equal to it once it is.
+    pub at_most: u64,
+    /// What happens over the limit.
+    pub over: Over,
+}
+
+/// Calendar windows, UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Window {
+    /// One minute.
+    Minute,
+    /// One hour.
+    Hour,
+    /// One day.
+    Day,
+    /// One calendar month.
+    Month,
+}
+
+impl Window {
+    /// Start and end, in seconds since the epoch, of the window that holds `now_secs`.
+    #[must_use]
+    pub fn around(self, now_secs: u64) -> (u64, u64) {
+        let fixed = |len: u64| {
+            let start = now_secs - now_secs % len;
+            (start, start + len)
+        };
+        match self {
+            Window::Minute => fixed(60),
+            Window::Hour => fixed(3600),
+            Window::Day => fixed(86_400),
+            Window::Month => {
+                let (year, month) = year_month(now_secs / 86_400);
+                let next = if month == 12 {
+                    (year + 1, 1)
+                } else {
+                    (year, month + 1)
+                };
+                (
+                    first_day(year, month) * 86_400,
+                    first_day(next.0, next.1) * 86_400,
+                )
+            }
+        }
+    }
+
+    /// The config's word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Window::Minute => "minute",
+            Window::Hour => "hour",
+            Window::Day => "day",
+            Window::Month => "month",
+        }
+    }
+}
+
+/// Civil year and month of a day number since 1970-01-01. Howard Hinnant, "chrono-Compatible
+/// Low-Level Date Algorithms", `civil_from_days`; exact for all days from the epoch on.
+fn year_month(days: u64) -> (u64, u64) {
+    let z = days + 719_468;
+    let era = z / 146_097;
+    let doe = z % 146_097;
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    (yoe + era * 400 + u64::from(month <= 2), month)
+}
+
+/// Day number since 1970-01-01 of the first of a month (`days_from_civil` of the same source).
+fn first_day(year: u64, month: u64) -> u64 {
+    let y = if month <= 2 { year - 1 } else { year };
+    let era = y / 400;
+    let yoe = y % 400;
+    let mp = if month > 2 { month - 3 } else { month + 9 };
+    let doy = (153 * mp + 2) / 5;
+    let doe = yoe * 365 + yoe / 4 - yoe / 100 + doy;
+    era * 146_097 + doe - 719_468
+}
+
+/// What a budget counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Prompt and completion tokens.
+    Tokens,
+    /// Picodollars ([`crate::Usd`]).
+    Usd,
+}
+
+/// What happens when a budget is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Over {
+    /// The request is refused with 429.
+    Reject,
+    /// The request goes to the small tier; on the small tier already, it goes and is counted.
+    SmallTier,
+    /// The request goes; that it was over is counted.
+    Shadow,
+}
+
+/// What the sidecar decided. On [`Verdict::Hit`] the answer's bytes follow the frame's head.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdmitReply {
+    /// The decision.
+    pub verdict: Verdict,
+    /// Rules that are over their limit without stopping the request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub over: Vec<u16>,
+}
+
+/// The sidecar's decision about a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Go on with this plan; its charges are reserved.
+    Go {
+        /// Index into [`AdmitRequest::plans`].
+        plan: u8,
+    },
+    /// The answer is known; nothing is reserved.
+    Hit {
+        /// Index into [`AdmitRequest::plans`].
+        plan: u8,
+        /// Age of the answer in seconds.
+        age_secs: u64,
+        /// What was stored with it.
+        entry: EntryHead,
+    },
+    /// Too close to a limit to decide on an estimate: ask again with exact counts
+    /// (`at_most == reserve`). Nothing is reserved.
+    Count,
+    /// Over a budget whose answer is `reject`. Nothing is reserved.
+    Over {
+        /// The rule.
+        rule: u16,
+        /// Its limit.
+        limit: u64,
+        /// Used and reserved in this window.
+        used: u64,
+        /// Seconds until the window ends.
+        reset_secs: u64,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_month_window_starts_on_the_first_and_ends_on_the_next_first() {
+        // 2024-02-29T12:00:00Z lies in February of a leap year.
+        assert_eq!(
+            Window::Month.around(1_709_208_000),
+            (1_706_745_600, 1_709_251_200)
+        );
+        // 2026-12-31T23:59:59Z: the window ends with the year.
+        assert_eq!(
+            Window::Month.around(1_798_761_599),
+            (1_796_083_200, 1_798_761_600)
+        );
+        assert_eq!(Window::Month.around(0), (0, 2_678_400));
+    }
+
+    #[test]
+    fn every_moment_lies_in_its_own_window() {
+        for now in (0..4_000_000_000_u64).step_by(7_777_777) {
+            for window in [Window::Minute, Window::Hour, Window::Day, Window::Month] {
+                let (start, end) = window.around(now);
+                assert!(
+                    start <= now && now < end,
+                    "{window:?} around {now}: {start}..{end}"
+                );
+                assert_eq!(window.around(end).0, end, "{window:?} windows touch");
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What the filter and the sidecar say to each other: types, header names, version.
+//!
+//! Every body is a *frame*: one line of JSON (the head), a line feed, then raw bytes (cached or
+//! cacheable answers). An answer is never escaped into JSON and back on the request path.
+
+mod admit;
+mod frame;
+mod money;
+mod record;
+mod settle;
+
+pub use admit::{AdmitReply, AdmitRequest, Charge, Over, Plan, Unit, Verdict, Window};
+pub use frame::{Frame, FrameError};
+pub use money::Usd;
+pub use record::{CacheResult, Lever, Outcome, Record, Savings, Usage};
+pub use settle::{Counted, EntryHead, Settle, SettleReply, SettleRequest, Store};
+
+/// Version of this protocol. The filter sends it in [`header::WIRE`]; the sidecar refuses another
+/// with 426, so that a half-upgraded mesh fails loudly instead of misreading budgets.
+pub const VERSION: u16 = 1;
+
+/// Header names that Sluice owns.
+pub mod header {
+    /// Protocol version of a call between filter and sidecar.
+    pub const WIRE: &str = "x-sluice-wire";
+    /// Request: tier a trusted caller asks for; towards Envoy's router: the tier that was chosen.
+    pub const TIER: &str = "x-sluice-tier";
+    /// Answer and router: the model that was used.
+    pub const MODEL: &str = "x-sluice-model";
+    /// Request: `bypass` or `refresh`; answer: what the cache did.
+    pub const CACHE: &str = "x-sluice-cache";
+    /// Request: the task that a trusted caller books this request to.
+    pub const TASK: &str = "x-sluice-task";
+    /// Answer: prompt tokens that were not sent.
+    pub const TOKENS_TRIMMED: &str = "x-sluice-tokens-trimmed";
+    /// Answer: dollars that this request cost, or `unknown`.
+    pub const COST: &str = "x-sluice-cost";
+    /// Answer: dollars that this request saved, or `unknown`.
+    pub const SAVED: &str = "x-sluice-saved";
+    /// Every header that begins so is ours.
+    pub const PREFIX: &str = "x-sluice-";
+}
+
+/// Paths of the sidecar's API that the filter calls.
+pub mod path {
+    /// Reserve budget and look up caches.
+    pub const ADMIT: &str = "/v1/admit";
+    /// Book what a request used, release its reservation, store its answer.
+    pub const SETTLE: &str = "/v1/settle";
+}

@@ -1,0 +1,228 @@
+//! A ledger record: what one request would have cost, did cost, and which lever saved what.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Usd;
+
+/// Tokens of one request, as the provider counted them or (see [`Record::estimated`]) as estimated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    /// All prompt tokens, cached and cache-written ones included.
+    pub prompt: u64,
+    /// Prompt tokens read from the provider's prefix cache; part of `prompt`.
+    pub cached: u64,
+    /// Prompt tokens written to the provider's prefix cache; part of `prompt` (Anthropic).
+    pub cache_write: u64,
+    /// All completion tokens, reasoning included.
+    pub completion: u64,
+    /// Reasoning tokens; part of `completion`.
+    pub reasoning: u64,
+}
+
+impl Usage {
+    /// Prompt and completion tokens.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.prompt.saturating_add(self.completion)
+    }
+}
+
+/// The five levers, in the order in which savings are attributed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lever {
+    /// Tiered routing.
+    Route,
+    /// Trimming.
+    Trim,
+    /// Caching.
+    Cache,
+    /// Batching.
+    Batch,
+    /// Work off the GPU.
+    Offload,
+}
+
+impl Lever {
+    /// All of them, in order.
+    pub const ALL: [Lever; 5] = [
+        Lever::Route,
+        Lever::Trim,
+        Lever::Cache,
+        Lever::Batch,
+        Lever::Offload,
+    ];
+
+    /// The config's word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Lever::Route => "route",
+            Lever::Trim => "trim",
+            Lever::Cache => "cache",
+            Lever::Batch => "batch",
+            Lever::Offload => "offload",
+        }
+    }
+}
+
+/// Dollars by lever. A lever is absent when it saved nothing; negative when it cost more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Savings {
+    /// By routing to a cheaper tier.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub route: Usd,
+    /// By sending fewer tokens.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub trim: Usd,
+    /// By answering from a cache.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cache: Usd,
+    /// By a batch discount.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub batch: Usd,
+    /// By our own hardware.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub offload: Usd,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde's skip_serializing_if passes references"
+)]
+fn is_zero(amount: &Usd) -> bool {
+    *amount == Usd::ZERO
+}
+
+impl Savings {
+    /// The share of one lever.
+    #[must_use]
+    pub fn of(&self, lever: Lever) -> Usd {
+        match lever {
+            Lever::Route => self.route,
+            Lever::Trim => self.trim,
+            Lever::Cache => self.cache,
+            Lever::Batch => self.batch,
+            Lever::Offload => self.offload,
+        }
+    }
+
+    /// All levers together.
+    #[must_use]
+    pub fn total(&self) -> Usd {
+        Lever::ALL.into_iter().map(|lever| self.of(lever)).sum()
+    }
+}
+
+/// What the cache did with a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheResult {
+    /// Answered from the exact cache.
+    Hit,
+    /// Looked up, not there.
+    Miss,
+    /// Not looked up: the caller or the request's nature forbade it.
+    Bypass,
+    /// The lever is off, or there is no sidecar to ask.
+    #[default]
+    Off,
+}
+
+impl CacheResult {
+    /// As in the `x-sluice-cache` header.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            CacheResult::Hit => "hit",
+            CacheResult::Miss => "miss",
+            CacheResult::Bypass => "bypass",
+            CacheResult::Off => "off",
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Answered, by upstream or from cache.
+    #[default]
+    Answered,
+    /// Refused by a budget or a limit of ours.
+    Rejected,
+    /// Upstream answered with an error.
+    UpstreamError,
+    /// The answer broke off: upstream reset, or the client left.
+    Aborted,
+}
+
+impl Outcome {
+    /// The word used in metrics and reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Answered => "answered",
+            Outcome::Rejected => "rejected",
+            Outcome::UpstreamError => "upstream_error",
+            Outcome::Aborted => "aborted",
+        }
+    }
+}
+
+/// One request in the ledger. It holds no prompt, no answer and no key.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// Idempotent request id, 32 hex digits.
+    pub id: String,
+    /// Arrival, milliseconds since the epoch.
+    pub at_ms: u64,
+    /// Who pays.
+    pub tenant: String,
+    /// What it was for; empty when not stated.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub task: String,
+    /// Conversation it belongs to; empty when not stated.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub conversation: String,
+    /// The config's route that it matched; empty for the defaults.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub route: String,
+    /// Endpoint: the name of the API format, as in `core::formats`.
+    pub endpoint: String,
+    /// Model that the client asked for.
+    pub model_asked: String,
+    /// Model that was used.
+    pub model: String,
+    /// Tier that was chosen; empty when routing left it alone.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub tier: String,
+    /// Complexity score in thousandths, when it was computed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score_milli: Option<u16>,
+    /// Whether the client asked for a stream.
+    pub stream: bool,
+    /// HTTP status that the client saw; 0 when it saw none.
+    pub status: u16,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What the cache did.
+    pub cache: CacheResult,
+    /// Tokens; on a cache hit those that the stored answer took.
+    pub usage: Usage,
+    /// `usage` is an estimate, because upstream reported none.
+    pub estimated: bool,
+    /// What it would have cost as asked: requested model, untouched prompt. None: price unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_asked: Option<Usd>,
+    /// What it did cost. None: price unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Usd>,
+    /// What the levers saved: sums to `as_asked - cost` where both are known.
+    pub saved: Savings,
+    /// What levers in mode `dry` would have saved on top.
+    pub would_save: Savings,
+}

@@ -1,0 +1,79 @@
+//! `POST /v1/settle`: book what requests used, release reservations, store answers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Record, Unit, Usage, Usd, Window};
+
+/// A batch of finished requests. The bytes of the answers to store follow the frame's head, one
+/// after another in the order of `items`, each `Store::len` long.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SettleRequest {
+    /// What is settled, oldest first.
+    pub items: Vec<Settle>,
+}
+
+/// One finished request. Idempotent by `record.id`: booking it twice changes nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settle {
+    /// For the ledger.
+    pub record: Record,
+    /// What the budgets are charged in place of the reservation; empty releases it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counted: Vec<Counted>,
+    /// The answer, where it is to be stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<Store>,
+}
+
+/// An actual charge on one budget.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Counted {
+    /// As in [`crate::Charge::counter`].
+    pub counter: String,
+    /// As in [`crate::Charge::window`]; the window is the one that holds `record.at_ms`.
+    pub window: Window,
+    /// As in [`crate::Charge::unit`].
+    pub unit: Unit,
+    /// Amount used, in `unit`.
+    pub amount: u64,
+}
+
+/// An answer to keep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Store {
+    /// Exact-cache key (64 hex digits).
+    pub key: String,
+    /// Seconds it stays fresh.
+    pub ttl_secs: u64,
+    /// What is kept beside the bytes.
+    pub entry: EntryHead,
+    /// Length of the bytes.
+    pub len: u64,
+}
+
+/// What is kept beside a cached answer's bytes. The bytes are the answer's JSON as the API gives
+/// it without streaming; a stream is replayed from it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EntryHead {
+    /// Name of the API format, as in `core::formats`.
+    pub format: String,
+    /// Model that answered, as it was asked for upstream.
+    pub model: String,
+    /// Tier that it was answered by, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// What the upstream counted.
+    pub usage: Usage,
+    /// What it cost, if the price is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Usd>,
+}
+
+/// How a batch went: every item is either booked (durably, before this answer) or named here.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SettleReply {
+    /// Items booked now.
+    pub booked: u32,
+    /// Items that were booked before; nothing was changed.
+    pub repeated: u32,
+}

@@ -1,0 +1,2 @@
+//! The stand-in provider.
+fn main() {}
