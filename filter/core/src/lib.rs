@@ -6,4 +6,6 @@
 pub mod exchange;
 pub mod formats;
 pub mod json;
+pub mod policy;
 pub mod sse;
+pub mod tokens;
