@@ -5,3 +5,4 @@ pub mod budget;
 pub mod cache_key;
 pub mod choice;
 pub mod identity;
+pub mod route;
