@@ -72,7 +72,11 @@ pub(super) fn plan(raw: &Config, env: &dyn Fn(&str) -> Option<String>, faults: &
             cache: overlay_caching(raw.cache.as_ref(), route.cache.as_ref()),
         };
         // What an override leaves as it is was reported where it stands.
-        let own = (route.route.is_some(), route.trim.is_some(), route.cache.is_some());
+        let own = (
+            route.route.as_ref().is_some_and(|own| own.tiers.is_some()),
+            route.trim.as_ref().is_some_and(|own| own.input_tokens.is_some()),
+            route.cache.is_some(),
+        );
         let before = lower.faults.len();
         let plan = lower.route_plan(&format!("{path}."), &route.name, route.mode.unwrap_or(ceiling).min(ceiling), &levers);
         let inherited = lower.faults.split_off(before).into_iter().filter(|fault| {

@@ -4,12 +4,11 @@ use sluice_wire::{CacheResult, Charge, Outcome, Usage};
 
 use super::Headers;
 use crate::config::{Plan, RoutePlan};
-use crate::formats::{Edit, Format, StreamReader};
-use crate::formats::usage_scan::UsageScan;
+use crate::formats::{Edit, Format, Tap, UsageScan};
 use crate::policy::budget::Expected;
 use crate::policy::choice::Choice;
 use crate::policy::identity::Caller;
-use crate::sse::SseParser;
+use crate::tokens::Extent;
 
 /// One way to serve the request, ready to be sent.
 #[derive(Clone, Debug)]
@@ -50,8 +49,8 @@ pub(super) struct Facts {
     pub(super) stream_usage: bool,
     /// Edit that asks upstream for usage.
     pub(super) usage_edit: Option<Edit>,
-    /// Bytes of prompt, as the token ratio counts them.
-    pub(super) prompt_bytes: u64,
+    /// What the prompt measures.
+    pub(super) extent: Extent,
     pub(super) score: Option<f32>,
     pub(super) expected: Expected,
     /// Best first; at most two.
@@ -69,9 +68,8 @@ pub(super) struct Facts {
     pub(super) status: u16,
     pub(super) outcome: Outcome,
     /// The answer's own parser, on a stream.
-    pub(super) reader: Option<Box<dyn StreamReader>>,
-    pub(super) sse: SseParser,
-    /// Our usage chunk has to be hidden.
+    pub(super) tap: Option<Tap>,
+    /// Usage was asked for by us: its chunk has to be hidden.
     pub(super) hiding: bool,
     /// For answers too long to hold.
     pub(super) scan: Option<UsageScan>,
@@ -112,7 +110,7 @@ impl Facts {
             stream: false,
             stream_usage: false,
             usage_edit: None,
-            prompt_bytes: 0,
+            extent: Extent::default(),
             score: None,
             expected: Expected::default(),
             options: Vec::new(),
@@ -124,8 +122,7 @@ impl Facts {
             cache: CacheResult::Off,
             status: 0,
             outcome: Outcome::Aborted,
-            reader: None,
-            sse: SseParser::new(),
+            tap: None,
             hiding: false,
             scan: None,
             usage: None,

@@ -24,7 +24,8 @@ impl Exchange {
         let estimated = facts.estimate_usage(sent, vm);
         if !estimated && facts.cache != CacheResult::Hit && facts.outcome == Outcome::Answered {
             let name = plan.model(facts.model()).map_or(facts.model(), |(name, _)| name).to_owned();
-            vm.tokens.learn(&name, facts.prompt_bytes, facts.usage.unwrap_or_default().prompt);
+            let prompt = facts.usage.unwrap_or_default().prompt.saturating_sub(facts.extent.fixed);
+            vm.tokens.learn(&name, facts.extent.text_bytes, prompt);
         }
         let usage = facts.usage.unwrap_or_default();
         let bill = facts.bill(&plan);
@@ -160,7 +161,7 @@ fn metrics(record: &Record, plan: &Plan, effects: &mut Effects) {
             effects.count(&format!("tokens;model={model};source={source};kind={kind};"), tokens);
         }
     }
-    let nano = |usd: Usd| u64::try_from(usd.0).unwrap_or(0).div_ceil(1000);
+    let nano = |usd: Usd| u64::try_from(usd.0).unwrap_or(0).saturating_add(500) / 1000;
     match (record.as_asked, record.cost) {
         (Some(as_asked), Some(cost)) => {
             effects.count(&format!("spend_as_asked_nanodollars;model={model};"), nano(as_asked));

@@ -5,15 +5,12 @@ use sluice_wire::{CacheResult, Over, Usage, header};
 use super::facts::{CacheWish, Facts, Option_};
 use super::{Effect, Effects, Exchange, Flow, Headers, Host, Phase, Vm};
 use crate::config::{Mode, OnFailure, Plan, RoutePlan};
-use crate::formats::{self, ApiError, ErrorKind, Part, Request};
+use crate::formats::{self, ApiError, ErrorKind, Request};
 use crate::policy::budget::{self, Expected};
 use crate::policy::cache_key::{self, KeyInput};
 use crate::policy::choice::{self, Ask, Choice, NotAllowed};
 use crate::policy::{identity, route};
-
-/// What an image, a sound or a file counts for where bytes stand for tokens: about the 1,000
-/// tokens that providers charge for a high-detail image.
-const MEDIA_BYTES: u64 = 4000;
+use crate::tokens::Extent;
 
 impl Exchange {
     pub(super) fn request_headers(
@@ -170,17 +167,6 @@ fn cache_wish(cache_control: Option<&str>, control: Option<&str>) -> CacheWish {
     }
 }
 
-/// Bytes of prompt, as the token ratio counts them.
-fn prompt_bytes(request: &Request<'_>) -> u64 {
-    let part = |part: &Part<'_>| match part {
-        Part::Text(text) => text.escaped().len() as u64,
-        Part::ToolCall(raw) | Part::ToolResult(raw) | Part::Other(raw) => raw.len() as u64,
-        Part::Media(_) => MEDIA_BYTES,
-    };
-    let contents = request.system.iter().chain(request.messages.iter().map(|message| &message.content));
-    contents.flat_map(|content| &content.parts).map(part).sum::<u64>() + request.tools.map_or(0, |raw| raw.len() as u64)
-}
-
 /// Fills in the options: which models may answer, under which keys, at whose expense.
 fn decide(facts: &mut Facts, request: &Request<'_>, vm: &mut Vm, effects: &mut Effects) -> Result<(), ApiError> {
     let plan = vm.plan.clone();
@@ -189,7 +175,7 @@ fn decide(facts: &mut Facts, request: &Request<'_>, vm: &mut Vm, effects: &mut E
     facts.stream = request.stream;
     facts.stream_usage = request.stream_usage;
     facts.usage_edit = if facts.may_touch { facts.format.ask_usage(request) } else { None };
-    facts.prompt_bytes = prompt_bytes(request);
+    facts.extent = Extent::of(request, facts.format.name());
     facts.expected = expect(facts, request, vm, false);
 
     let usage = Usage { prompt: facts.expected.prompt, completion: facts.expected.completion, ..Usage::default() };
@@ -244,24 +230,20 @@ pub(super) fn expect(facts: &Facts, request: &Request<'_>, vm: &mut Vm, exact: b
     let asked = facts.model_asked.as_str();
     let model = vm.plan.model(asked).map(|(name, model)| (name.to_owned(), model.encoding));
     let name = model.as_ref().map_or(asked, |(name, _)| name.as_str());
-    let estimate = vm.tokens.estimate(name, facts.prompt_bytes);
+    let estimate = vm.tokens.estimate(name, facts.extent.text_bytes) + facts.extent.fixed;
     let limit = request.output_limit.unwrap_or(u64::MAX).min(vm.plan.reserve.output_tokens);
     let completion = match facts.format.kind() {
         formats::Kind::Generation => limit.saturating_mul(request.choices.max(1)),
         formats::Kind::Embedding => 0,
     };
-    match model.and_then(|(_, encoding)| encoding) {
-        Some(encoding) if exact => {
-            let prompt = vm.tokens.count(encoding, request, facts.format.name());
-            Expected { prompt, prompt_at_most: prompt, completion }
-        }
-        // No token is shorter than a byte; chat framing adds a few per message.
-        Some(_) => {
-            let framing = 8 * (request.messages.len() + request.system.len()) as u64 + 8;
-            Expected { prompt: estimate, prompt_at_most: (facts.prompt_bytes + framing).max(estimate), completion }
-        }
+    let Some(encoding) = model.and_then(|(_, encoding)| encoding) else {
         // Without a vocabulary the estimate is the best there is.
-        None => Expected { prompt: estimate, prompt_at_most: estimate, completion },
+        return Expected { prompt: estimate, prompt_at_most: estimate, completion };
+    };
+    let counted = if exact { vm.tokens.count(encoding, request, facts.format.name()) } else { None };
+    match counted {
+        Some(prompt) => Expected { prompt, prompt_at_most: prompt, completion },
+        None => Expected { prompt: estimate, prompt_at_most: facts.extent.bounds().1.max(estimate), completion },
     }
 }
 

@@ -5,8 +5,7 @@ use sluice_wire::{Outcome, header};
 use super::facts::Facts;
 use super::{Effect, Effects, Exchange, Flow, Headers, Phase, Vm};
 use crate::config::Plan;
-use crate::formats::usage_scan::UsageScan;
-use crate::formats::{Answer, Show};
+use crate::formats::{Answer, Tap, UsageScan};
 
 impl Exchange {
     pub(super) fn response_headers(
@@ -55,7 +54,7 @@ impl Exchange {
         if !readable {
             effects.count("unread_answer", 1);
         } else if content_type.starts_with("text/event-stream") {
-            facts.reader = Some(facts.format.stream(facts.hiding && !facts.stream_usage));
+            facts.tap = Some(Tap::new(facts.format, facts.hiding));
             if facts.hiding {
                 effects.list.push(Effect::RemoveResponseHeader("content-length".into()));
             }
@@ -108,28 +107,19 @@ impl Exchange {
 
     fn streaming_body(&mut self, chunk: &[u8], end_of_stream: bool, vm: &mut Vm, effects: &mut Effects) {
         let Some(facts) = self.facts.as_mut() else { return };
-        if let Some(mut reader) = facts.reader.take() {
-            if facts.hiding && !facts.stream_usage {
-                let mut shown = facts.sse.push(chunk, |event| reader.event(event));
-                if end_of_stream {
-                    shown.extend(facts.sse.finish(|event| reader.event(event)));
-                }
-                if shown != chunk {
-                    effects.list.push(Effect::ReplaceResponseBody(shown));
-                }
-            } else {
-                facts.sse.watch(chunk, |event| {
-                    reader.event(event);
-                });
-                if end_of_stream {
-                    facts.sse.finish(|event| {
-                        reader.event(event);
-                        Show::Pass
-                    });
+        if let Some(tap) = facts.tap.as_mut() {
+            let mut shown = tap.chunk(chunk);
+            if end_of_stream {
+                let held = tap.end();
+                if !held.is_empty() {
+                    shown.to_mut().extend(held);
                 }
             }
-            facts.read(&reader.outcome());
-            facts.reader = Some(reader);
+            if *shown != *chunk {
+                effects.list.push(Effect::ReplaceResponseBody(shown.into_owned()));
+            }
+            let outcome = tap.outcome();
+            facts.read(&outcome);
         }
         if let Some(scan) = facts.scan.as_mut() {
             scan.push(chunk);
@@ -138,20 +128,18 @@ impl Exchange {
             return;
         }
         if let Some(scan) = facts.scan.take() {
-            facts.usage = scan.usage(facts.format);
+            facts.usage = scan.usage().and_then(|usage| facts.format.usage(usage));
         }
         if facts.outcome == Outcome::Aborted {
             facts.outcome = Outcome::Answered;
         }
-        if let Some(reader) = facts.reader.take()
+        if let Some(tap) = facts.tap.take()
             && facts.outcome == Outcome::Answered
-            && reader.outcome().complete
+            && tap.outcome().complete
             && facts.stores(&vm.plan, 0)
         {
-            facts.answer = reader
-                .assemble()
-                .map(String::into_bytes)
-                .filter(|answer| answer.len() <= facts.route(&vm.plan).cache.max_answer);
+            let longest = facts.route(&vm.plan).cache.max_answer;
+            facts.answer = tap.assemble().map(String::into_bytes).filter(|answer| answer.len() <= longest);
         }
     }
 }

@@ -19,7 +19,10 @@ pub struct Vm {
 impl Vm {
     /// A VM's state under a plan.
     #[must_use]
-    pub fn new(plan: Rc<Plan>, tokens: Tokens) -> Vm {
+    pub fn new(plan: Rc<Plan>, mut tokens: Tokens) -> Vm {
+        for (name, model) in &plan.models {
+            tokens.guess(name, model.bytes_per_token);
+        }
         Vm { plan, tokens, breaker: Breaker::default(), requests: 0 }
     }
 }

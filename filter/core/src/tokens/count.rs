@@ -118,7 +118,7 @@ impl<'a> Item<'a> {
                 Part::ToolCall(raw) | Part::ToolResult(raw) | Part::Other(raw) => {
                     item.texts.push(Cow::Borrowed(*raw));
                 }
-                Part::Media(_) => {}
+                Part::Media(_) | Part::Tokens(_) => {}
             }
         }
         if named

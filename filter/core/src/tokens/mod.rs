@@ -88,6 +88,7 @@ impl Extent {
                     Part::ToolCall(raw) | Part::ToolResult(raw) | Part::Other(raw) => {
                         extent.text_bytes += len(raw);
                     }
+                    Part::Tokens(tokens) => extent.fixed += tokens,
                     Part::Media(_) => extent.fixed += MEDIA_TOKENS,
                 }
             }
