@@ -4,6 +4,7 @@ mod facts;
 mod lexicon;
 mod rule;
 mod rules;
+mod scan;
 
 use facts::Facts;
 use lexicon::LEXICON;
@@ -86,25 +87,5 @@ pub fn pick(score: f32, thresholds: &[f32]) -> usize {
         .unwrap_or(thresholds.len())
 }
 
-/// For tuning: every fact and every count of words by name, of a bare prompt.
-#[doc(hidden)]
-#[must_use]
-pub fn features(prompt: &str) -> Vec<(String, f32)> {
-    let (facts, hits) = facts::of_prompt(prompt, &LEXICON);
-    let facts = format!("{facts:?}");
-    let mut out: Vec<(String, f32)> = facts
-        .trim_start_matches("Facts { ")
-        .trim_end_matches(" }")
-        .split(", ")
-        .filter_map(|pair| {
-            let (name, value) = pair.split_once(": ")?;
-            Some((name.to_owned(), value.parse().ok()?))
-        })
-        .collect();
-    for (at, (name, _)) in RULES.iter().enumerate() {
-        for (group, count) in hits.of(at).into_iter().enumerate() {
-            out.push((format!("{name}{group}"), count));
-        }
-    }
-    out
-}
+#[cfg(test)]
+mod tests;

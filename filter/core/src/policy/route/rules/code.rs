@@ -17,7 +17,7 @@ const TERMS: &str = "
 const TROUBLE: &str = "
     debug debugging error exception traceback stack_trace stacktrace segfault crash crashes bug
     panic undefined typeerror valueerror keyerror nullpointerexception deadlock race_condition
-    memory_leak leak fails failing fehler erreur bogue ошибка ошибку 调试 調試 报错 报錯 错误 エラー 오류 디버";
+    memory_leak leak fails failing fehler erreur bogue ошибка ошибку 调试 調試 报错 报錯 错误 エラ 오류 디버";
 
 const DESIGN: &str = "
     refactor refactoring concurrency concurrent thread threadsafe distributed consensus scalable
@@ -34,7 +34,7 @@ impl Rule for Code {
     fn weigh(&self, facts: &Facts, [terms, trouble, design, _]: [f32; GROUPS]) -> f32 {
         let signs = up_to(facts.code_signs + 2.0 * facts.identifiers, 12.0);
         let block = up_to(facts.fences, 1.0).max(up_to(facts.indented, 6.0));
-        0.7 * up_to(terms, 3.0)
+        1.5 * up_to(terms, 2.0)
             + 0.7 * up_to(trouble, 2.0) * up_to(terms + facts.code_signs, 2.0)
             + 1.4 * up_to(design, 2.0)
             + 0.5 * signs

@@ -9,6 +9,6 @@ impl Rule for Length {
     fn weigh(&self, facts: &Facts, _: [f32; GROUPS]) -> f32 {
         // Long input is often a document to look something up in: it saturates.
         let words = facts.words + facts.numbers;
-        0.8 * up_to(words, 60.0) + 0.5 * up_to(words, 250.0)
+        0.5 * up_to(words, 60.0) + 0.4 * up_to(words, 250.0)
     }
 }

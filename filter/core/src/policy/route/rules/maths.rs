@@ -16,7 +16,7 @@ const TERMS: &str = "
     résous ecuación probabilidad calcula calcular resuelve equação probabilidade_de equazione
     probabilità calcola risolvi уравнение уравнения вероятность вычисли вычислите реши решите
     oblicz rozwiąż hesapla
-    方程 概率 確率 机率 计算 計算 求解 积分 積分 导数 導數 微分 矩阵 矩陣 行列 三角 方程式 계산 확률 방정 적분 미분
+    方程 概率 確率 机率 计算 計算 求解 积分 積分 导数 導數 微分 矩阵 矩陣 行列 三角 계산 확률 방정 적분 미분
     احسب معادلة";
 
 const PROOF: &str = "
@@ -34,7 +34,7 @@ const QUANTITIES: &str = "
     wie_viele wie_viel insgesamt jeweils hälfte doppelt combien moitié double_de cuántos cuántas
     cuánto mitad doble quantos quantas quanto metade dobro quanti quante metà сколько половина
     всего ile kaç
-    多少 几个 幾個 一共 总共 每个 一半 いくつ いくら 全部 얼마 몇개 모두 كم";
+    多少 几个 幾個 一共 总共 每个 一半 全部 얼마 몇개 모두 كم";
 
 impl Rule for Maths {
     fn words(&self) -> &'static [&'static str] {
@@ -44,8 +44,8 @@ impl Rule for Maths {
     fn weigh(&self, facts: &Facts, [terms, proof, quantities, _]: [f32; GROUPS]) -> f32 {
         // A word problem has numbers and says how they relate.
         let numbers = facts.numbers + facts.amounts;
-        let problem = up_to(numbers, 4.0) * up_to(quantities, 3.0);
+        let problem = up_to(numbers + quantities, 5.0) * up_to(quantities, 2.0);
         let notation = up_to(facts.operators + 2.0 * facts.latex, 8.0);
-        0.8 * up_to(terms, 3.0) + 2.4 * up_to(proof, 1.0) + 1.5 * problem + 0.8 * notation
+        0.8 * up_to(terms, 3.0) + 3.2 * up_to(proof, 1.0) + 1.8 * problem + 0.8 * notation
     }
 }

@@ -10,10 +10,10 @@ const WHY: &str = "
     effect consequence consequences imply implies infer inference deduce conclude conclusion
     suppose assume assuming hypothesis counterfactual
     warum weil erkläre erklären begründung annahme pourquoi parce explique expliquer raison
-    suppose_que porqué por_qué porque explica explicar razón suponga explique razão perché spiega
+    suppose_que porqué por_qué porque explica explicar razón suponga razão perché spiega
     spiegare waarom leg_uit почему потому объясни объясните предположим dlaczego wyjaśnij neden
     açıkla
-    为什么 为什 為什 解释 解釋 説明 理由 原因 假设 假設 なぜ 이유 설명 왜냐 لماذا اشرح";
+    为什 為什 解释 解釋 説明 理由 原因 假设 假設 なぜ 이유 설명 왜냐 لماذا اشرح";
 
 const STEPS: &str = "
     step_by by_step first second finally next_step then_ steps multi_step careful_thought
@@ -37,7 +37,13 @@ impl Rule for Reasoning {
     }
 
     fn weigh(&self, facts: &Facts, [why, steps, logic, _]: [f32; GROUPS]) -> f32 {
-        let _ = facts;
-        0.7 * up_to(why, 2.0) + 0.9 * up_to(steps, 2.0) + 0.9 * up_to(logic, 5.0)
+        // Several sentences, and long ones, are premises to keep in mind.
+        let sentences = facts.sentences + facts.questions;
+        let sentence = facts.words / sentences.max(1.0);
+        0.7 * up_to(why, 2.0)
+            + 0.9 * up_to(steps, 2.0)
+            + 1.6 * up_to(logic, 5.0)
+            + 0.6 * up_to((sentences - 1.0).max(0.0), 5.0)
+            + 0.4 * up_to((sentence - 10.0).max(0.0), 20.0)
     }
 }

@@ -72,7 +72,7 @@ impl Rule for Task {
     fn weigh(&self, facts: &Facts, [easy, hard, small_talk, support]: [f32; GROUPS]) -> f32 {
         // An easy word in a long text is part of the text and not the task.
         let short = 1.0 - up_to(facts.words, 120.0);
-        1.6 * up_to(hard, 2.0)
+        1.2 * up_to(hard, 1.0) + 1.6 * up_to((hard - 1.0).max(0.0), 3.0)
             - short * (0.9 * up_to(easy, 1.0) + 0.7 * up_to(small_talk, 1.0))
             - short * 0.9 * up_to(support, 2.0)
     }
