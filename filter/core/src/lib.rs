@@ -8,5 +8,6 @@ pub mod exchange;
 pub mod formats;
 pub mod json;
 pub mod policy;
+pub mod settler;
 pub mod sse;
 pub mod tokens;
