@@ -4,6 +4,7 @@
 //! tests, in the fuzzers and in the sidecar's command line.
 
 pub mod config;
+pub mod counters;
 pub mod exchange;
 pub mod formats;
 pub mod json;
