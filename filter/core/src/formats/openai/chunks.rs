@@ -132,13 +132,14 @@ impl ChunkReader {
             }
             let empty = |value: &str| matches!(value, "null" | "\"\"" | "0");
             let names = matches!(key, "id" | "created" | "model");
+            let full = self.head.len() == MAX_HEAD;
             let bytes = match self.head.iter_mut().find(|(name, _)| name == key) {
                 Some((_, old)) if old == value || empty(value) || (names && !empty(old)) => 0,
                 Some((_, old)) => {
                     value.clone_into(old);
                     value.len()
                 }
-                None if self.head.len() == MAX_HEAD => {
+                None if full => {
                     self.lose();
                     0
                 }
