@@ -11,8 +11,8 @@ mod tests;
 mod values;
 
 pub use plan::{
-    BudgetRule, Caching, ClaimPath, HashKey, Identity, InputLimit, Limits, Matcher, Model, Plan, Price, Reserve, RoutePlan, Routing,
-    Sidecar, Source, Tier, Trimming, Trust,
+    BudgetRule, Caching, ClaimPath, HashKey, Identity, InputLimit, Limits, Matcher, Model, Plan,
+    Price, Reserve, RoutePlan, Routing, Sidecar, Source, Tier, Trimming, Trust,
 };
 pub use raw::{Mode, OnFailure, Per, Scope};
 

@@ -144,7 +144,10 @@ pub(crate) struct Tier {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged, expecting = "a model's name, or a map from API family (openai, anthropic, …) to a model's name")]
+#[serde(
+    untagged,
+    expecting = "a model's name, or a map from API family (openai, anthropic, …) to a model's name"
+)]
 pub(crate) enum TierModel {
     Name(String),
     ByFamily(BTreeMap<String, String>),
@@ -270,7 +273,10 @@ pub(crate) fn overlay_routing(base: Option<&Routing>, over: Option<&Routing>) ->
     })
 }
 
-pub(crate) fn overlay_trimming(base: Option<&Trimming>, over: Option<&Trimming>) -> Option<Trimming> {
+pub(crate) fn overlay_trimming(
+    base: Option<&Trimming>,
+    over: Option<&Trimming>,
+) -> Option<Trimming> {
     both(base, over, |base, over| Trimming {
         mode: over.mode.or(base.mode),
         input_tokens: over.input_tokens.or(base.input_tokens),
@@ -281,10 +287,12 @@ pub(crate) fn overlay_caching(base: Option<&Caching>, over: Option<&Caching>) ->
     both(base, over, |base, over| Caching {
         mode: over.mode.or(base.mode),
         scope: over.scope.or(base.scope),
-        exact: both(base.exact.as_ref(), over.exact.as_ref(), |base, over| Exact {
-            ttl: over.ttl.or(base.ttl),
-            max_answer: over.max_answer.or(base.max_answer),
-            max_temperature: over.max_temperature.or(base.max_temperature),
+        exact: both(base.exact.as_ref(), over.exact.as_ref(), |base, over| {
+            Exact {
+                ttl: over.ttl.or(base.ttl),
+                max_answer: over.max_answer.or(base.max_answer),
+                max_temperature: over.max_temperature.or(base.max_temperature),
+            }
         }),
     })
 }

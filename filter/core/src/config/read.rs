@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 
 use super::Fault;
-use super::raw::{Budget, Caching, Identity, Limits, Mode, Model, Reserve, Route, Routing, Sidecar, Trimming};
+use super::raw::{
+    Budget, Caching, Identity, Limits, Mode, Model, Reserve, Route, Routing, Sidecar, Trimming,
+};
 use crate::json::{self, Object};
 
 /// The config's sections as they were written. What could not be read is absent, with a fault.
@@ -36,21 +38,30 @@ pub(super) fn config(json: &[u8], faults: &mut Vec<Fault>) -> Config {
         Ok(text) if text.trim().is_empty() => return config,
         Ok(text) => text,
         Err(error) => {
-            faults.push(Fault { path: "(config)".into(), message: format!("not UTF-8: {error}") });
+            faults.push(Fault {
+                path: "(config)".into(),
+                message: format!("not UTF-8: {error}"),
+            });
             return config;
         }
     };
     let object = match Object::parse(text) {
         Ok(object) => object,
         Err(error) => {
-            faults.push(Fault { path: "(config)".into(), message: format!("expected a JSON object: {error}") });
+            faults.push(Fault {
+                path: "(config)".into(),
+                message: format!("expected a JSON object: {error}"),
+            });
             return config;
         }
     };
     let mut seen: Vec<&str> = Vec::new();
     for (name, raw) in object.iter() {
         if seen.contains(&name) {
-            faults.push(Fault { path: name.into(), message: "stands twice".into() });
+            faults.push(Fault {
+                path: name.into(),
+                message: "stands twice".into(),
+            });
         }
         seen.push(name);
         match name {
@@ -87,7 +98,10 @@ fn section<T: DeserializeOwned>(path: &str, raw: &str, faults: &mut Vec<Fault>) 
                 inner if inner.starts_with('[') => format!("{path}{inner}"),
                 inner => format!("{path}.{inner}"),
             };
-            faults.push(Fault { path, message: without_position(&error.into_inner()) });
+            faults.push(Fault {
+                path,
+                message: without_position(&error.into_inner()),
+            });
             None
         }
     }
@@ -108,10 +122,15 @@ fn list<T: DeserializeOwned>(path: &str, raw: &str, faults: &mut Vec<Fault>) -> 
         Ok(elements) => elements
             .into_iter()
             .enumerate()
-            .filter_map(|(index, raw)| Some((index, section(&format!("{path}[{index}]"), raw, faults)?)))
+            .filter_map(|(index, raw)| {
+                Some((index, section(&format!("{path}[{index}]"), raw, faults)?))
+            })
             .collect(),
         Err(error) => {
-            faults.push(Fault { path: path.into(), message: without_position(&error) });
+            faults.push(Fault {
+                path: path.into(),
+                message: without_position(&error),
+            });
             Vec::new()
         }
     }
@@ -121,10 +140,18 @@ fn map<T: DeserializeOwned>(path: &str, raw: &str, faults: &mut Vec<Fault>) -> B
     match Object::parse(raw) {
         Ok(object) => object
             .iter()
-            .filter_map(|(key, raw)| Some((key.to_owned(), section(&format!("{path}.{key}"), raw, faults)?)))
+            .filter_map(|(key, raw)| {
+                Some((
+                    key.to_owned(),
+                    section(&format!("{path}.{key}"), raw, faults)?,
+                ))
+            })
             .collect(),
         Err(error) => {
-            faults.push(Fault { path: path.into(), message: without_position(&error) });
+            faults.push(Fault {
+                path: path.into(),
+                message: without_position(&error),
+            });
             BTreeMap::new()
         }
     }
