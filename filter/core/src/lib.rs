@@ -7,3 +7,4 @@ pub mod exchange;
 pub mod formats;
 pub mod json;
 pub mod sse;
+pub mod structpb;
