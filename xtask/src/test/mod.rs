@@ -341,7 +341,7 @@ impl Environment {
         Ok(Environment(vec![
             ("SLUICE_DIST", workspace.dist.clone().into()),
             ("SLUICE_ENVOY", setup::envoy::envoy(workspace)?.into()),
-            ("SLUICE_REDIS_SERVER", setup::redis()?.into()),
+            ("SLUICE_REDIS", setup::redis()?.into()),
             ("SLUICE_PYTHON", setup::python::clients(workspace)?.into()),
             // Empty: no engine. Otherwise the words that start Compose.
             ("SLUICE_COMPOSE", compose.into()),
