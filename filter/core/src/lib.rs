@@ -9,4 +9,5 @@ pub mod formats;
 pub mod json;
 pub mod policy;
 pub mod sse;
+pub mod structpb;
 pub mod tokens;
