@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer};
 use sluice_wire::{Over, Window};
 
 use super::values::{Bytes, Count, Millis};
 
 /// How far a lever goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
     /// Not at all.
     #[default]
@@ -18,6 +20,31 @@ pub enum Mode {
     Dry,
     /// Acts.
     On,
+}
+
+/// YAML 1.1, which Envoy reads, makes booleans of `on` and `off`; both are taken.
+impl<'de> Deserialize<'de> for Mode {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct Word;
+        impl Visitor<'_> for Word {
+            type Value = Mode;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("off, dry or on")
+            }
+            fn visit_bool<E: Error>(self, on: bool) -> Result<Mode, E> {
+                Ok(if on { Mode::On } else { Mode::Off })
+            }
+            fn visit_str<E: Error>(self, word: &str) -> Result<Mode, E> {
+                match word {
+                    "off" => Ok(Mode::Off),
+                    "dry" => Ok(Mode::Dry),
+                    "on" => Ok(Mode::On),
+                    other => Err(E::unknown_variant(other, &["off", "dry", "on"])),
+                }
+            }
+        }
+        reader.deserialize_any(Word)
+    }
 }
 
 /// What happens where something of ours fails.

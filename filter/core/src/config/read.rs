@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 
-use super::Fault;
 use super::raw::{
     Budget, Caching, Identity, Limits, Mode, Model, Reserve, Route, Routing, Sidecar, Trimming,
 };
+use super::{Fault, structpb};
 use crate::json::{self, Object};
 
 /// The config's sections as they were written. What could not be read is absent, with a fault.
@@ -31,27 +31,25 @@ pub(super) struct Config {
 const SECTIONS: &str =
     "mode, sidecar, models, identity, route, trim, budgets, reserve, cache, limits, routes, serve";
 
-pub(super) fn config(json: &[u8], faults: &mut Vec<Fault>) -> Config {
+pub(super) fn config(bytes: &[u8], faults: &mut Vec<Fault>) -> Config {
     let mut config = Config::default();
-    // Envoy hands over nothing at all when no configuration was written: every lever off.
-    let text = match std::str::from_utf8(json) {
-        Ok(text) if text.trim().is_empty() => return config,
+    let mut fault = |message: String| {
+        faults.push(Fault {
+            path: "(config)".into(),
+            message,
+        });
+    };
+    let text = match structpb::json_text(bytes) {
         Ok(text) => text,
         Err(error) => {
-            faults.push(Fault {
-                path: "(config)".into(),
-                message: format!("not UTF-8: {error}"),
-            });
+            fault(error.to_string());
             return config;
         }
     };
-    let object = match Object::parse(text) {
+    let object = match Object::parse(&text) {
         Ok(object) => object,
         Err(error) => {
-            faults.push(Fault {
-                path: "(config)".into(),
-                message: format!("expected a JSON object: {error}"),
-            });
+            fault(format!("expected a JSON object: {error}"));
             return config;
         }
     };

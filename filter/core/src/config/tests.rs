@@ -155,6 +155,15 @@ fn a_lever_goes_as_far_as_its_own_mode_and_the_ceiling_allow() {
 }
 
 #[test]
+fn modes_are_words_or_what_envoys_yaml_makes_of_them() {
+    let mode = |json: &str| parse(&format!(r#"{{"mode":{json}}}"#)).map(|plan| plan.default.mode);
+    assert_eq!(mode("true"), Ok(Mode::On));
+    assert_eq!(mode("false"), Ok(Mode::Off));
+    assert_eq!(mode("\"dry\""), Ok(Mode::Dry));
+    assert!(mode("1").is_err());
+}
+
+#[test]
 fn overrides_match_on_host_path_and_headers() {
     let plan = parse(FULL).unwrap();
     let index = |pairs: &[(&str, &str)]| {
