@@ -8,8 +8,7 @@ use sluice_wire::{Over, Window};
 use super::values::{Bytes, Count, Millis};
 
 /// How far a lever goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
     /// Not at all.
     #[default]
