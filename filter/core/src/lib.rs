@@ -9,5 +9,4 @@ pub mod formats;
 pub mod json;
 pub mod policy;
 pub mod sse;
-pub mod structpb;
 pub mod tokens;

@@ -4,6 +4,8 @@
 //! Numbers of a Struct are doubles, and its maps have no order. Envoy's YAML reader makes booleans
 //! of `on` and `off`, and strings of `2_000_000` and `50ms`: the config's types take all of these.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Number, Value};
 
 /// Deeper than any config, and far from the end of a VM's stack.
@@ -11,10 +13,10 @@ const MAX_DEPTH: usize = 64;
 
 /// Why bytes are no configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum PluginConfigError {
-    /// It starts as a JSON object.
-    #[error("the plug-in's configuration is not JSON: {0}")]
-    Json(#[from] serde_json::Error),
+pub(super) enum PluginConfigError {
+    /// It starts as JSON.
+    #[error("not UTF-8: {0}")]
+    Utf8(#[from] std::str::Utf8Error),
     /// It does not, and is no Struct either.
     #[error(
         "the plug-in's configuration is neither a google.protobuf.Struct nor JSON text: {0} at byte {1}"
@@ -22,22 +24,24 @@ pub enum PluginConfigError {
     Protobuf(&'static str, usize),
 }
 
-/// The configuration as a JSON value; none at all is an empty object.
+/// The configuration as JSON text, which borrows where it is text already; none at all is an empty
+/// object.
 ///
 /// # Errors
 /// See [`PluginConfigError`].
-pub fn plugin_config(bytes: &[u8]) -> Result<Value, PluginConfigError> {
-    // `{` would be a tag of the long abandoned kind "group": no Struct starts so.
-    let text = bytes.trim_ascii_start();
-    if text.first() == Some(&b'{') {
-        return Ok(serde_json::from_slice(text)?);
-    }
+pub(super) fn json_text(bytes: &[u8]) -> Result<Cow<'_, str>, PluginConfigError> {
     let mut reader = Reader {
         bytes,
         at: 0,
         end: bytes.len(),
     };
-    reader.object(0)
+    // A line feed is the tag of a Struct's first entry, and `{` could be that entry's length: what
+    // reads as a Struct is one.
+    let json = reader.object(0);
+    if json.is_err() && matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'[')) {
+        return Ok(Cow::Borrowed(std::str::from_utf8(bytes)?));
+    }
+    Ok(Cow::Owned(json?.to_string()))
 }
 
 /// What a field holds, by the low bits of its tag.
@@ -227,6 +231,10 @@ mod tests {
 
     use super::*;
 
+    fn plugin_config(bytes: &[u8]) -> Result<Value, PluginConfigError> {
+        Ok(serde_json::from_str(&json_text(bytes)?).unwrap())
+    }
+
     fn bytes(field: u8, payload: &[u8]) -> Vec<u8> {
         let mut out = vec![field << 3 | 2];
         let mut length = payload.len();
@@ -287,6 +295,18 @@ mod tests {
             json!({"mode": "dry"})
         );
         assert_eq!(plugin_config(b"").unwrap(), json!({}));
+    }
+
+    #[test]
+    fn a_first_entry_whose_length_looks_like_a_brace_is_no_json() {
+        for length in 90..130 {
+            let json = json!({"k": "x".repeat(length)});
+            assert_eq!(plugin_config(&object(&json)).unwrap(), json);
+        }
+        assert_eq!(
+            plugin_config(b"\n\n{\"mode\": \"dry\"}").unwrap(),
+            json!({"mode": "dry"})
+        );
     }
 
     #[test]
