@@ -51,10 +51,7 @@ impl Client {
             base: base.into(),
             // Without TLS there is nothing that could fail to initialise.
             http: http.build().unwrap_or_default(),
-            headers: vec![
-                ("authorization".to_owned(), "Bearer sk-test".to_owned()),
-                ("anthropic-version".to_owned(), "2023-06-01".to_owned()),
-            ],
+            headers: vec![("authorization".to_owned(), "Bearer sk-test".to_owned())],
         }
     }
 
@@ -75,13 +72,17 @@ impl Client {
         client
     }
 
-    /// A request with this client's headers, to be changed and sent by the caller.
+    /// A request with this client's headers (and, for Anthropic, the version that its API
+    /// demands), to be changed and sent by the caller.
     #[must_use]
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = method.parse().unwrap_or(reqwest::Method::GET);
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         for (name, value) in &self.headers {
             request = request.header(name, value);
+        }
+        if path.starts_with("/v1/messages") {
+            request = request.header("anthropic-version", "2023-06-01");
         }
         request
     }

@@ -108,8 +108,9 @@ async fn api(Shared(state): Provider, request: Request) -> Response {
     let number = state.number();
     state.books.arrived();
     let path = parts.uri.path().to_owned();
-    let anthropic =
-        path.starts_with("/v1/messages") || parts.headers.contains_key("anthropic-version");
+    let models_asked =
+        parts.method == Method::GET && parts.headers.contains_key("anthropic-version");
+    let anthropic = path.starts_with("/v1/messages") || models_asked;
     let refuse = |refusal: &Refusal| {
         state.books.error(refusal.status);
         refusal_response(refusal, anthropic, number)
