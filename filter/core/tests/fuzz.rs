@@ -5,6 +5,8 @@
 //! it starts from are the formats' fixtures and `tests/corpus/`, which also keeps every input that
 //! ever failed: a failure prints its seed and writes its body there.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
