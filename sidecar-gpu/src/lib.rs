@@ -1,0 +1,3 @@
+//! Sluice's sidecar: caches, shared budgets, ledger, and the command line.
+
+pub mod config;
