@@ -66,6 +66,11 @@ impl Guarded {
         }
     }
 
+    /// Gives claims back that this sidecar's ledger refused. If Redis fails too, they lapse.
+    pub async fn unclaim(&self, ids: &[Id]) {
+        let _ = self.redis.unclaim(ids).await;
+    }
+
     /// Tells Redis what it missed. Call it now and then.
     pub async fn catch_up(&self, now_ms: u64) {
         loop {

@@ -105,12 +105,12 @@ pub trait BudgetStore: Send + Sync {
 
 /// A counter in one window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Slot<'a> {
-    counter: &'a str,
-    window: Window,
-    unit: Unit,
+pub(crate) struct Slot<'a> {
+    pub(crate) counter: &'a str,
+    pub(crate) window: Window,
+    pub(crate) unit: Unit,
     /// Seconds since the epoch.
-    start: u64,
+    pub(crate) start: u64,
 }
 
 impl<'a> Slot<'a> {
@@ -124,7 +124,7 @@ impl<'a> Slot<'a> {
     }
 
     /// End of the window, milliseconds since the epoch.
-    fn end_ms(&self) -> u64 {
+    pub(crate) fn end_ms(&self) -> u64 {
         self.window.around(self.start).1.saturating_mul(1000)
     }
 }
@@ -151,7 +151,7 @@ fn slots<'a>(charges: &'a [Charge], now_ms: u64) -> (Vec<(Slot<'a>, u64)>, Vec<u
 }
 
 /// What a spend charges, each slot once: rules that share a counter name it twice.
-fn spent(spend: &Spend) -> Vec<(Slot<'_>, u64)> {
+pub(crate) fn spent(spend: &Spend) -> Vec<(Slot<'_>, u64)> {
     let mut slots: Vec<(Slot<'_>, u64)> = Vec::with_capacity(spend.counted.len());
     for counted in &spend.counted {
         let slot = Slot::of(&counted.counter, counted.window, counted.unit, spend.at_ms);

@@ -24,6 +24,13 @@ const CHUNK: usize = 128;
 /// How much longer than an admit a settlement may take: no request waits for it.
 const UNHURRIED: u32 = 20;
 
+/// KEYS: markers; ARGV: sidecar. Gives back claims that this sidecar could not make good.
+const UNCLAIM: &str = "
+for _, key in ipairs(KEYS) do
+  if redis.call('GET', key) == 'p:' .. ARGV[1] then redis.call('DEL', key) end
+end
+return 0";
+
 /// The store.
 pub struct RedisBudgets {
     link: Arc<Link>,
@@ -32,6 +39,7 @@ pub struct RedisBudgets {
     reserve: Script,
     settle: Script,
     claim: Script,
+    unclaim: Script,
 }
 
 /// Who settles an id.
@@ -92,6 +100,7 @@ impl RedisBudgets {
             reserve: Script::new(include_str!("reserve.lua")),
             settle: Script::new(include_str!("settle.lua")),
             claim: Script::new(include_str!("claim.lua")),
+            unclaim: Script::new(UNCLAIM),
         }
     }
 
@@ -170,6 +179,21 @@ impl RedisBudgets {
                 None => Marker::Ours,
             })
             .collect())
+    }
+
+    /// Gives back claims whose ledger refused, so that another sidecar may book them at once.
+    pub(super) async fn unclaim(&self, ids: &[Id]) -> Result<(), StoreError> {
+        let mut call = self.unclaim.prepare_invoke();
+        for &id in ids {
+            call.key(marker_key(id));
+        }
+        call.arg(&self.sidecar);
+        self.link
+            .call(UNHURRIED, async |mut redis| {
+                call.invoke_async::<u8>(&mut redis).await
+            })
+            .await
+            .map(|_| ())
     }
 
     async fn settle_chunk(&self, now_ms: u64, spends: &[Spend]) -> Result<(), StoreError> {
