@@ -3,7 +3,10 @@
 //! No clock, no I/O, no randomness, no globals: the same code runs in the Envoy filter, in native
 //! tests, in the fuzzers and in the sidecar's command line.
 
+pub mod config;
 pub mod exchange;
 pub mod formats;
 pub mod json;
+pub mod policy;
 pub mod sse;
+pub mod tokens;

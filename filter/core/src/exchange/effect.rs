@@ -2,6 +2,8 @@
 
 use sluice_wire::Settle;
 
+use crate::formats::{ApiError, Format};
+
 /// Whether the request or response that the event was about may go on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flow {
@@ -82,4 +84,20 @@ pub enum Metric {
     Add(String, u64),
     /// Record into a histogram.
     Observe(String, u64),
+}
+
+impl Effects {
+    /// Adds to the counter `sluice.NAME`.
+    pub(super) fn count(&mut self, name: &str, amount: u64) {
+        self.list.push(Effect::Count(Metric::Add(format!("sluice.{name}"), amount)));
+    }
+
+    /// Answers the client with an error of ours, in the shape of the API that it spoke.
+    pub(super) fn respond_error(&mut self, format: &dyn Format, error: &ApiError, headers: Vec<(String, String)>) {
+        let mut all = vec![("content-type".to_owned(), "application/json".to_owned())];
+        all.extend(headers);
+        let body = format.error(error).into_bytes();
+        self.list.push(Effect::Respond { status: error.kind.status(), headers: all, body });
+        self.flow = Flow::Pause;
+    }
 }

@@ -1,7 +1,89 @@
 //! The life of one request as a state machine: events in, effects out.
+//!
+//! ```text
+//! RequestHeaders ─► who, which API, which route ─► hold the body
+//! RequestBody    ─► score, limits, keys, charges ─► Call admit | decide locally
+//! Reply          ─► hit: Respond · over: Respond 429 · count: Call again · go: edit and resume
+//! Response…      ─► usage, cost, headers; hidden usage chunk
+//! Done           ─► Settle: ledger record, budgets, answer to store
+//! ```
 
+mod admit;
 mod effect;
 mod event;
+mod facts;
+mod finish;
+mod request;
+mod response;
+#[cfg(test)]
+mod tests;
+mod vm;
 
 pub use effect::{Effect, Effects, Flow, Metric, ReplyStatus};
 pub use event::{Event, Headers, Host};
+pub use vm::Vm;
+
+use facts::Facts;
+
+/// One request on its way.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    phase: Phase,
+    /// Present from the moment that a request is known to be ours.
+    facts: Option<Box<Facts>>,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// Nothing seen.
+    #[default]
+    New,
+    /// Not ours: everything passes.
+    Passing,
+    /// The body is held until it is whole.
+    Body,
+    /// The sidecar was asked.
+    Asked,
+    /// Sent upstream.
+    Sent,
+    /// The answer is held until it is whole.
+    Held,
+    /// The answer streams through.
+    Streaming,
+    /// Answered from here; the response callbacks see our own answer.
+    Local,
+    /// Over.
+    Done,
+}
+
+impl Exchange {
+    /// A request of which nothing has been seen.
+    #[must_use]
+    pub fn new() -> Exchange {
+        Exchange::default()
+    }
+
+    /// What to do after an event. Never fails and never panics, in whatever order events come: one
+    /// that does not fit the phase passes.
+    pub fn on(&mut self, event: Event<'_>, vm: &mut Vm, host: &mut dyn Host) -> Effects {
+        let mut effects = Effects::default();
+        match event {
+            Event::RequestHeaders { headers, end_of_stream } => {
+                self.request_headers(headers, end_of_stream, vm, host, &mut effects);
+            }
+            Event::RequestBodyPart { buffered } => self.request_body_part(buffered, vm, &mut effects),
+            Event::RequestBody { body } => self.request_body(body, vm, host, &mut effects),
+            Event::Reply { status, body } => self.reply(Some((status, body)), vm, host, &mut effects),
+            Event::ReplyFailed => self.reply(None, vm, host, &mut effects),
+            Event::ResponseHeaders { headers, end_of_stream } => {
+                self.response_headers(headers, end_of_stream, vm, &mut effects);
+            }
+            Event::ResponseBody { chunk, end_of_stream } => {
+                self.response_body(chunk, end_of_stream, vm, &mut effects);
+            }
+            Event::Done => self.done(vm, host, &mut effects),
+        }
+        effects
+    }
+}

@@ -1,17 +1,40 @@
 //! The LLM APIs that Sluice reads: one file each, one line each in [`ALL`].
 
+mod anthropic_messages;
+mod content;
+mod openai;
+mod openai_chat;
+mod openai_completions;
+mod openai_embeddings;
+mod openai_responses;
 mod request;
+mod tap;
+mod usage_scan;
 
+pub use anthropic_messages::AnthropicMessages;
+pub use openai_chat::OpenAiChat;
+pub use openai_completions::OpenAiCompletions;
+pub use openai_embeddings::OpenAiEmbeddings;
+pub use openai_responses::OpenAiResponses;
 pub use request::{
     ApiError, Content, Edit, ErrorKind, Kind, Message, NotThisApi, Part, Request, Role,
 };
+
+pub use tap::Tap;
+pub use usage_scan::UsageScan;
 
 use sluice_wire::Usage;
 
 use crate::sse;
 
 /// Every format, in the order in which a path is tried.
-pub const ALL: &[&dyn Format] = &[];
+pub const ALL: &[&dyn Format] = &[
+    &OpenAiChat,
+    &OpenAiCompletions,
+    &OpenAiEmbeddings,
+    &OpenAiResponses,
+    &AnthropicMessages,
+];
 
 /// The format that serves `path` (query string allowed).
 #[must_use]
@@ -49,7 +72,7 @@ pub trait Format: Sync + std::fmt::Debug {
     fn parse<'a>(&self, body: &'a str) -> Result<Request<'a>, NotThisApi>;
 
     /// The request field that limits output tokens in this request: the one that is set, else the
-    /// one to add.
+    /// one to add. Asked of [`Kind::Generation`] only.
     fn output_limit_field(&self, request: &Request<'_>) -> &'static str;
 
     /// The edits that make upstream report usage at the end of a stream, where the client did not
@@ -68,6 +91,10 @@ pub trait Format: Sync + std::fmt::Debug {
 
     /// Reads a whole JSON answer with status 200.
     fn answer(&self, body: &[u8]) -> Answer;
+
+    /// Reads the `usage` object of an answer (raw JSON), as [`UsageScan`] finds it in an answer
+    /// that is too long to hold.
+    fn usage(&self, usage: &str) -> Option<Usage>;
 
     /// Reader of a streamed answer. `hide_usage`: the usage was asked for by us, not by the client.
     fn stream(&self, hide_usage: bool) -> Box<dyn StreamReader>;

@@ -95,6 +95,8 @@ pub struct Content<'a> {
 pub enum Part<'a> {
     /// Text.
     Text(JsonStr<'a>),
+    /// Text that the client sent as token ids: how many (legacy completions, embeddings).
+    Tokens(u64),
     /// A tool call: raw JSON.
     ToolCall(&'a str),
     /// A tool's result that is not plain text: raw JSON.

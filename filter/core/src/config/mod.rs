@@ -1,0 +1,47 @@
+//! The config: raw JSON → validated [`Plan`], or every fault with its path.
+//!
+//! A section is read on its own, so that one typing error does not hide the faults of the others.
+
+mod lower;
+mod plan;
+mod raw;
+mod read;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use plan::{
+    BudgetRule, Caching, ClaimPath, HashKey, Identity, InputLimit, Limits, Matcher, Model, Plan, Price, Reserve, RoutePlan, Routing,
+    Sidecar, Source, Tier, Trimming, Trust,
+};
+pub use raw::{Mode, OnFailure, Per, Scope};
+
+/// One thing that is wrong with a config.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where: `budgets[0].tokens`.
+    pub path: String,
+    /// What was found and what is expected.
+    pub message: String,
+}
+
+/// Everything that is wrong with a config; never empty. One line per fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect::<Vec<_>>().join("\n"))]
+pub struct Faults(pub Vec<Fault>);
+
+impl Plan {
+    /// Reads and checks a config. `env` looks up the `NAME` of `env:NAME` secrets.
+    ///
+    /// # Errors
+    /// Every fault that was found.
+    pub fn parse(json: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Plan, Faults> {
+        let mut faults = Vec::new();
+        let raw = read::config(json, &mut faults);
+        let plan = lower::plan(&raw, env, &mut faults);
+        match plan {
+            Some(plan) if faults.is_empty() => Ok(plan),
+            _ => Err(Faults(faults)),
+        }
+    }
+}

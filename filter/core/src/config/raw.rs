@@ -1,0 +1,297 @@
+//! The config as people write it. Every field is optional here; [`super::plan`] decides.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use sluice_wire::{Over, Window};
+
+use super::values::{Bytes, Count, Millis};
+
+/// How far a lever goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Not at all.
+    #[default]
+    Off,
+    /// Decides and counts what it would have saved; changes nothing.
+    Dry,
+    /// Acts.
+    On,
+}
+
+/// What happens where something of ours fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// The request goes on without it.
+    #[default]
+    Open,
+    /// The request is refused.
+    Closed,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sidecar {
+    pub(crate) cluster: String,
+    pub(crate) timeout: Option<Millis>,
+    #[serde(default)]
+    pub(crate) on_failure: OnFailure,
+    pub(crate) secret: Option<String>,
+    #[serde(default)]
+    pub(crate) breaker: Breaker,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Breaker {
+    pub(crate) failures: Option<Count>,
+    pub(crate) pause: Option<Millis>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Model {
+    pub(crate) encoding: Option<Encoding>,
+    pub(crate) bytes_per_token: Option<f64>,
+    pub(crate) input: Option<f64>,
+    pub(crate) cached_input: Option<f64>,
+    pub(crate) cache_write: Option<f64>,
+    pub(crate) output: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Encoding {
+    O200kBase,
+    Cl100kBase,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Identity {
+    pub(crate) hash_key: Option<String>,
+    pub(crate) tenant: Option<Vec<Source>>,
+    pub(crate) task: Option<Vec<Source>>,
+    pub(crate) conversation: Option<Vec<Source>>,
+    #[serde(default)]
+    pub(crate) trust: Vec<Trust>,
+    #[serde(default)]
+    pub(crate) allow: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Source {
+    Header(String),
+    Jwt(Claim),
+    KeyHash(bool),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "a claim's name, or {claim: …, payload: …}")]
+pub(crate) enum Claim {
+    Name(String),
+    Full(FullClaim),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FullClaim {
+    pub(crate) claim: String,
+    pub(crate) payload: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Trust {
+    Source(String),
+    Header(TrustHeader),
+    Jwt(TrustClaim),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TrustHeader {
+    pub(crate) name: String,
+    pub(crate) value: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TrustClaim {
+    pub(crate) claim: String,
+    pub(crate) payload: Option<String>,
+    pub(crate) value: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Routing {
+    pub(crate) mode: Option<Mode>,
+    pub(crate) tiers: Option<Vec<Tier>>,
+    pub(crate) pin: Option<bool>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tier {
+    pub(crate) name: String,
+    pub(crate) below: Option<f64>,
+    pub(crate) model: TierModel,
+    pub(crate) max_tokens: Option<Count>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "a model's name, or a map from API family (openai, anthropic, …) to a model's name")]
+pub(crate) enum TierModel {
+    Name(String),
+    ByFamily(BTreeMap<String, String>),
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Trimming {
+    pub(crate) mode: Option<Mode>,
+    pub(crate) input_tokens: Option<InputTokens>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct InputTokens {
+    pub(crate) limit: Option<Count>,
+    #[serde(default = "reject")]
+    pub(crate) over: Over,
+    #[serde(default)]
+    pub(crate) tenants: BTreeMap<String, Count>,
+    #[serde(default)]
+    pub(crate) models: BTreeMap<String, Count>,
+}
+
+fn reject() -> Over {
+    Over::Reject
+}
+
+/// Whose budget a rule is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Per {
+    /// Each tenant has its own.
+    Tenant,
+    /// Each task has its own.
+    Task,
+    /// Each model (the one that is used) has its own.
+    Model,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Budget {
+    pub(crate) per: Per,
+    pub(crate) tokens: Option<Count>,
+    pub(crate) dollars: Option<f64>,
+    pub(crate) every: Window,
+    pub(crate) over: Over,
+    /// Only for this tenant, task or model.
+    pub(crate) only: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Reserve {
+    pub(crate) output_tokens: Option<Count>,
+    pub(crate) hold: Option<Millis>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Caching {
+    pub(crate) mode: Option<Mode>,
+    pub(crate) exact: Option<Exact>,
+    pub(crate) scope: Option<Scope>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Exact {
+    pub(crate) ttl: Option<Millis>,
+    pub(crate) max_answer: Option<Bytes>,
+    pub(crate) max_temperature: Option<f64>,
+}
+
+/// Who shares cached answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// A tenant with itself only.
+    #[default]
+    Tenant,
+    /// All tenants with each other.
+    Global,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limits {
+    pub(crate) request_body: Option<Bytes>,
+    pub(crate) response_body: Option<Bytes>,
+    #[serde(default)]
+    pub(crate) on_failure: OnFailure,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Route {
+    pub(crate) name: String,
+    #[serde(rename = "match")]
+    pub(crate) matches: Match,
+    pub(crate) mode: Option<Mode>,
+    pub(crate) route: Option<Routing>,
+    pub(crate) trim: Option<Trimming>,
+    pub(crate) cache: Option<Caching>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Match {
+    pub(crate) host: Option<String>,
+    pub(crate) path: Option<String>,
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, String>,
+}
+
+/// `over`'s fields win; what it leaves out stays as in `base`.
+pub(crate) fn overlay_routing(base: Option<&Routing>, over: Option<&Routing>) -> Option<Routing> {
+    both(base, over, |base, over| Routing {
+        mode: over.mode.or(base.mode),
+        tiers: over.tiers.or(base.tiers),
+        pin: over.pin.or(base.pin),
+    })
+}
+
+pub(crate) fn overlay_trimming(base: Option<&Trimming>, over: Option<&Trimming>) -> Option<Trimming> {
+    both(base, over, |base, over| Trimming {
+        mode: over.mode.or(base.mode),
+        input_tokens: over.input_tokens.or(base.input_tokens),
+    })
+}
+
+pub(crate) fn overlay_caching(base: Option<&Caching>, over: Option<&Caching>) -> Option<Caching> {
+    both(base, over, |base, over| Caching {
+        mode: over.mode.or(base.mode),
+        scope: over.scope.or(base.scope),
+        exact: both(base.exact.as_ref(), over.exact.as_ref(), |base, over| Exact {
+            ttl: over.ttl.or(base.ttl),
+            max_answer: over.max_answer.or(base.max_answer),
+            max_temperature: over.max_temperature.or(base.max_temperature),
+        }),
+    })
+}
+
+fn both<T: Clone>(base: Option<&T>, over: Option<&T>, join: impl FnOnce(T, T) -> T) -> Option<T> {
+    match (base, over) {
+        (Some(base), Some(over)) => Some(join(base.clone(), over.clone())),
+        (one, other) => other.or(one).cloned(),
+    }
+}

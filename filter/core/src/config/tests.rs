@@ -1,0 +1,191 @@
+use std::collections::BTreeMap;
+
+use sluice_wire::{Over, Unit, Usage, Usd, Window};
+
+use super::*;
+use crate::exchange::Headers;
+
+fn parse(json: &str) -> Result<Plan, Faults> {
+    let env = |name: &str| (name == "SLUICE_SECRET").then(|| "s3cret".to_owned());
+    Plan::parse(json.as_bytes(), &env)
+}
+
+fn faults(json: &str) -> Vec<(String, String)> {
+    let faults = parse(json).expect_err("a config with faults").0;
+    faults.into_iter().map(|fault| (fault.path, fault.message)).collect()
+}
+
+/// The config in one screen, as the README shows it, in the form that Envoy makes of YAML.
+const FULL: &str = r#"{
+  "mode": "on",
+  "sidecar": {"cluster": "sluice_sidecar", "timeout": "50ms", "on_failure": "closed", "secret": "env:SLUICE_SECRET",
+              "breaker": {"failures": 3.0, "pause": "2s"}},
+  "models": {
+    "gpt-4o": {"encoding": "o200k_base", "input": 2.5, "cached_input": 1.25, "output": 10.0},
+    "gpt-4o-mini": {"encoding": "o200k_base", "input": 0.15, "cached_input": 0.075, "output": 0.6},
+    "claude-haiku-4-5": {"bytes_per_token": 3.6, "input": 1, "cached_input": 0.1, "cache_write": 1.25, "output": 5},
+    "text-embedding-3-small": {"encoding": "cl100k_base", "input": 0.02},
+    "own": {}
+  },
+  "identity": {
+    "tenant": [{"header": "X-Tenant"}, {"jwt": {"claim": "org", "payload": "p"}}, {"key_hash": true}],
+    "trust": [{"source": "10.0.0.0/8"}],
+    "allow": {"acme": ["gpt-4o-mini"]}
+  },
+  "route": {"tiers": [
+    {"name": "small", "below": 0.3, "model": {"openai": "gpt-4o-mini", "anthropic": "claude-haiku-4-5"}, "max_tokens": 256},
+    {"name": "large", "model": "gpt-4o", "max_tokens": 1024.0}
+  ]},
+  "trim": {"mode": "dry", "input_tokens": {"limit": 8000, "tenants": {"acme": 4000}, "models": {"gpt-4o": 16000}}},
+  "budgets": [
+    {"per": "tenant", "tokens": "2_000_000", "every": "day", "over": "reject"},
+    {"per": "tenant", "tokens": 1000000, "every": "day", "over": "shadow"},
+    {"per": "task", "dollars": 50, "every": "month", "over": "small_tier"}
+  ],
+  "reserve": {"output_tokens": 128, "hold": "2m"},
+  "cache": {"exact": {"ttl": "10m", "max_answer": "256KiB", "max_temperature": 1.0}, "scope": "tenant"},
+  "limits": {"request_body": "8MiB"},
+  "routes": [
+    {"name": "internal", "match": {"host": "*.acme.com", "path": "/v1/chat/*", "headers": {"X-Team": "ml"}},
+     "mode": "dry", "route": {"pin": true}, "cache": {"exact": {"ttl": "1m"}}}
+  ],
+  "serve": {"anything": "the sidecar checks this"}
+}"#;
+
+#[test]
+fn the_whole_config_becomes_a_plan() {
+    let plan = parse(FULL).unwrap();
+    let sidecar = plan.sidecar.as_ref().unwrap();
+    assert_eq!((sidecar.timeout_ms, sidecar.breaker_failures, sidecar.breaker_pause_ns), (50, 3, 2_000_000_000));
+    assert_eq!((sidecar.secret.as_deref(), sidecar.on_failure), (Some("s3cret"), OnFailure::Closed));
+    assert!(!format!("{plan:?}").contains("s3cret"), "secrets are never printed");
+
+    let budgets: Vec<_> = plan.budgets.iter().map(|rule| (rule.unit, rule.limit, rule.every, rule.over, rule.series)).collect();
+    assert_eq!(
+        budgets,
+        [
+            (Unit::Tokens, 2_000_000, Window::Day, Over::Reject, 0),
+            (Unit::Tokens, 1_000_000, Window::Day, Over::Shadow, 1),
+            (Unit::Usd, 50_000_000_000_000, Window::Month, Over::SmallTier, 0),
+        ]
+    );
+    let tiers = &plan.default.route.tiers;
+    assert_eq!(tiers[0].models["anthropic"], "claude-haiku-4-5");
+    assert_eq!(tiers[1].models, BTreeMap::from([("openai".to_owned(), "gpt-4o".to_owned())]));
+    assert_eq!((tiers[1].below, tiers[1].max_tokens), (f64::INFINITY, Some(1024)));
+    assert_eq!(plan.encodings().len(), 2);
+    assert_eq!(plan.warnings, ["models.own: no price; its cost is reported as unknown"]);
+}
+
+#[test]
+fn a_lever_goes_as_far_as_its_own_mode_and_the_ceiling_allow() {
+    let plan = parse(FULL).unwrap();
+    let default = &plan.default;
+    assert_eq!((default.route.mode, default.trim.mode, default.cache.mode), (Mode::On, Mode::Dry, Mode::On));
+    let internal = &plan.routes[0].1;
+    assert_eq!((internal.mode, internal.route.mode, internal.trim.mode, internal.cache.mode), (Mode::Dry, Mode::Dry, Mode::Dry, Mode::Dry));
+    assert!(internal.route.pin && !internal.route.tiers.is_empty(), "an override keeps what it does not name");
+    assert_eq!((internal.cache.ttl_secs, internal.cache.max_answer), (60, 256 << 10));
+    assert_eq!(parse("{}").unwrap().default.cache.mode, Mode::Off, "a lever that is not named is off");
+    assert_eq!(parse("").unwrap().default.route.mode, Mode::Off);
+    let off = parse(r#"{"mode":"off","cache":{"mode":"on"}}"#).unwrap();
+    assert_eq!(off.default.cache.mode, Mode::Off);
+    let louder = parse(r#"{"mode":"dry","routes":[{"name":"a","match":{"path":"/x"},"mode":"on","cache":{"mode":"on"}}]}"#).unwrap();
+    assert_eq!(louder.routes[0].1.cache.mode, Mode::Dry, "an override does not lift the overall ceiling");
+}
+
+#[test]
+fn overrides_match_on_host_path_and_headers() {
+    let plan = parse(FULL).unwrap();
+    let index = |pairs: &[(&str, &str)]| {
+        let headers: Headers = pairs.iter().map(|(name, value)| (*name, *value)).collect();
+        plan.route_index(&headers)
+    };
+    let fits = [(":authority", "api.ACME.com:8080"), (":path", "/v1/chat/completions?x=1"), ("x-team", "ml")];
+    assert_eq!(index(&fits), Some(0));
+    for (at, other) in [(":authority", "acme.com"), (":path", "/v1/embeddings"), ("x-team", "web")].into_iter().enumerate() {
+        let mut headers = fits;
+        headers[at] = other;
+        assert_eq!(index(&headers), None, "{other:?}");
+    }
+}
+
+#[test]
+fn a_dated_snapshot_has_its_models_price() {
+    let plan = parse(FULL).unwrap();
+    let name = |asked: &str| plan.model(asked).map(|(name, _)| name.to_owned());
+    assert_eq!(name("gpt-4o-2024-08-06").as_deref(), Some("gpt-4o"));
+    assert_eq!(name("claude-haiku-4-5-20251001").as_deref(), Some("claude-haiku-4-5"));
+    assert_eq!(name("gpt-4o-audio-preview"), None);
+    assert_eq!(name("gpt-4o-2024-08-xx"), None);
+    assert_eq!(name("ü-2024-08-06"), None);
+    let price = plan.model("gpt-4o").unwrap().1.price.unwrap();
+    let usage = Usage { prompt: 1000, cached: 400, completion: 100, ..Usage::default() };
+    assert_eq!(price.of(&usage), Usd::from_dollars((600.0 * 2.5 + 400.0 * 1.25 + 100.0 * 10.0) / 1e6));
+}
+
+#[test]
+fn the_most_specific_input_limit_wins() {
+    let plan = parse(FULL).unwrap();
+    let limit = plan.default.trim.input.unwrap();
+    assert_eq!(limit.of("acme", "gpt-4o"), Some(4000));
+    assert_eq!(limit.of("globex", "gpt-4o"), Some(16000));
+    assert_eq!(limit.of("globex", "other"), Some(8000));
+}
+
+#[test]
+fn every_fault_is_told_with_its_path() {
+    let found = faults(
+        r#"{"sidecra": {}, "mode": "onn", "models": {"m": {"input": -1, "output": 1}, "n": {"inputt": 2}},
+            "budgets": [{"per": "tenant", "every": "day", "over": "reject"},
+                        {"per": "team", "tokens": 1, "every": "day", "over": "reject"},
+                        {"per": "task", "tokens": 1.5, "every": "day", "over": "reject"}],
+            "route": {"tiers": [{"name": "a", "below": 0.7, "model": "x"}, {"name": "a", "below": 0.3, "model": "x"}, {"name": "c", "model": "x", "below": 1}]},
+            "cache": {"semantic": {"threshold": "auto"}},
+            "sidecar": {"cluster": "c", "secret": "env:NOPE", "timeout": 50}}"#,
+    );
+    let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [
+            "sidecra", "mode", "models.n.inputt", "budgets[1].per", "budgets[2].tokens", "cache.semantic", "sidecar.timeout",
+            "models.m.input", "budgets[0]", "route.tiers[1].below", "route.tiers[1].name", "route.tiers[2].below",
+        ]
+    );
+    let of = |path: &str| found.iter().find(|(at, _)| at == path).map(|(_, message)| message.as_str()).unwrap();
+    assert!(of("budgets[1].per").contains("`team`") && of("budgets[1].per").contains("tenant"), "{}", of("budgets[1].per"));
+    assert!(of("sidecar.timeout").contains("50ms"), "{}", of("sidecar.timeout"));
+    assert!(of("sidecra").contains("sidecar, models"), "{}", of("sidecra"));
+}
+
+#[test]
+fn an_unset_environment_variable_is_a_fault_of_the_field_that_names_it() {
+    let found = faults(r#"{"sidecar": {"cluster": "c", "secret": "env:NOPE"}}"#);
+    assert_eq!(found[0].0, "sidecar.secret");
+    assert!(found[0].1.contains("`NOPE`"));
+}
+
+#[test]
+fn a_fault_in_an_inherited_section_is_told_once() {
+    let found = faults(
+        r#"{"route": {"tiers": [{"name": "a", "below": 3, "model": "x"}, {"name": "b", "model": "y"}]},
+            "routes": [{"name": "r", "match": {"path": "/x"}, "cache": {"exact": {"ttl": "1ms"}}}]}"#,
+    );
+    let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(paths, ["route.tiers[0].below", "routes[0].cache.exact.ttl"]);
+}
+
+#[test]
+fn garbage_is_refused_without_a_panic() {
+    for json in ["[]", "nonsense", "{\"mode\":", "null", "{\"models\": []}", "{\"budgets\": {}}", "{\"mode\":\"on\",\"mode\":\"on\"}"] {
+        assert!(parse(json).is_err(), "{json}");
+    }
+    assert!(Plan::parse(&[0xff, 0xfe], &|_| None).is_err());
+}
+
+#[test]
+fn levers_of_later_versions_are_unknown() {
+    for json in [r#"{"batch":{}}"#, r#"{"trim":{"history":{}}}"#, r#"{"route":{"experiment":{}}}"#, r#"{"cache":{"negative":{}}}"#, r#"{"trim":{"input_tokens":{"limit":1,"over":"trim"}}}"#] {
+        assert!(parse(json).is_err(), "{json}");
+    }
+}

@@ -1,0 +1,164 @@
+//! Plain values as people write them: `50ms`, `256KiB`, `2_000_000`, `env:NAME`.
+
+use std::fmt;
+
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// A whole number. Envoy's `Struct` makes every number a double and leaves `2_000_000` a string,
+/// so both are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Count(pub(crate) u64);
+
+/// A length of time in milliseconds: `50ms`, `20s`, `10m`, `1h`, `1d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Millis(pub(crate) u64);
+
+/// A size in bytes: `256KiB`, `8MiB`, `1GiB`, `4096`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bytes(pub(crate) u64);
+
+/// Digits with optional underscores between them.
+fn digits(text: &str) -> Option<u64> {
+    let plain: String = text.chars().filter(|&c| c != '_').collect();
+    (text.starts_with(|c: char| c.is_ascii_digit()) && plain.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| plain.parse().ok())
+        .flatten()
+}
+
+/// Splits `10ms` into its number and its unit.
+fn with_unit(text: &str) -> Option<(u64, &str)> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
+    Some((digits(&text[..end])?, text[end..].trim()))
+}
+
+fn count(text: &str) -> Option<u64> {
+    digits(text.trim())
+}
+
+fn millis(text: &str) -> Option<u64> {
+    let (number, unit) = with_unit(text)?;
+    let factor = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}
+
+fn bytes(text: &str) -> Option<u64> {
+    let (number, unit) = with_unit(text)?;
+    let factor = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "KB" | "kB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}
+
+/// Reads a number or a string by one of the functions above.
+struct Reader {
+    expected: &'static str,
+    number: fn(u64) -> Option<u64>,
+    text: fn(&str) -> Option<u64>,
+}
+
+impl Visitor<'_> for Reader {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<u64, E> {
+        (self.number)(value).ok_or_else(|| E::custom(format!("found {value}, expected {}", self.expected)))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<u64, E> {
+        match u64::try_from(value) {
+            Ok(value) => self.visit_u64(value),
+            Err(_) => Err(E::custom(format!("found {value}, expected {}", self.expected))),
+        }
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<u64, E> {
+        // 2^53: up to there a double is a whole number exactly.
+        if value.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&value) {
+            self.visit_u64(value as u64)
+        } else {
+            Err(E::custom(format!("found {value}, expected {}", self.expected)))
+        }
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<u64, E> {
+        (self.text)(value).ok_or_else(|| E::custom(format!("found `{value}`, expected {}", self.expected)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        let expected = "a whole number, like 2000 or 2_000_000";
+        reader.deserialize_any(Reader { expected, number: Some, text: count }).map(Count)
+    }
+}
+
+impl<'de> Deserialize<'de> for Millis {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        let expected = "a length of time with its unit, like 50ms, 20s, 10m, 1h or 1d";
+        let number = |value| (value == 0).then_some(0);
+        reader.deserialize_any(Reader { expected, number, text: millis }).map(Millis)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        let expected = "a size, like 256KiB, 8MiB or a number of bytes";
+        reader.deserialize_any(Reader { expected, number: Some, text: bytes }).map(Bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T: for<'de> Deserialize<'de>>(json: &str) -> Result<T, String> {
+        serde_json::from_str(json).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn numbers_come_as_integers_doubles_and_strings_with_underscores() {
+        for json in ["2000000", "2000000.0", "2e6", "\"2_000_000\"", "\"2000000\""] {
+            assert_eq!(read::<Count>(json), Ok(Count(2_000_000)), "{json}");
+        }
+        for json in ["-1", "1.5", "\"_1\"", "\"\"", "\"1k\"", "true", "1e300", "\"99999999999999999999\""] {
+            assert!(read::<Count>(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_time_need_a_unit() {
+        assert_eq!(read::<Millis>("\"50ms\""), Ok(Millis(50)));
+        assert_eq!(read::<Millis>("\"2m\""), Ok(Millis(120_000)));
+        assert_eq!(read::<Millis>("\"1d\""), Ok(Millis(86_400_000)));
+        let error = read::<Millis>("50").map(|_| ()).map_err(|error| error.contains("50ms, 20s"));
+        assert_eq!(error, Err(true));
+        assert!(read::<Millis>("\"5 weeks\"").is_err());
+    }
+
+    #[test]
+    fn sizes_know_binary_and_decimal_units() {
+        assert_eq!(read::<Bytes>("\"256KiB\""), Ok(Bytes(262_144)));
+        assert_eq!(read::<Bytes>("\"8 MB\""), Ok(Bytes(8_000_000)));
+        assert_eq!(read::<Bytes>("4096"), Ok(Bytes(4096)));
+        assert!(read::<Bytes>("\"8 parsecs\"").is_err());
+    }
+}

@@ -1,0 +1,152 @@
+//! What is known of a request, from its headers to its last byte.
+
+use sluice_wire::{CacheResult, Charge, Outcome, Usage};
+
+use super::Headers;
+use crate::config::{Plan, RoutePlan};
+use crate::formats::{Edit, Format, Tap, UsageScan};
+use crate::policy::budget::Expected;
+use crate::policy::choice::Choice;
+use crate::policy::identity::Caller;
+use crate::tokens::Extent;
+
+/// One way to serve the request, ready to be sent.
+#[derive(Clone, Debug)]
+pub(super) struct Option_ {
+    /// Model, tier, cap.
+    pub(super) choice: Choice,
+    /// Its exact-cache key.
+    pub(super) key: Option<String>,
+    /// Its draws on budgets.
+    pub(super) charges: Vec<Charge>,
+}
+
+/// Everything known of one request.
+#[derive(Debug)]
+pub(super) struct Facts {
+    /// Request id, 32 hex digits.
+    pub(super) id: String,
+    /// Arrival, nanoseconds since the epoch.
+    pub(super) at_ns: u64,
+    /// Index into the plan's routes; None is the default.
+    pub(super) route: Option<usize>,
+    pub(super) format: &'static dyn Format,
+    pub(super) caller: Caller,
+    /// The headers that a cache key may need.
+    pub(super) headers: Headers,
+    /// Tier that a trusted caller asked for.
+    pub(super) tier_asked: Option<String>,
+    /// What the caller wants of the cache.
+    pub(super) cache_wish: CacheWish,
+    /// The body, until it is clear what to send.
+    pub(super) body: String,
+    /// Whether anything may be changed at all: some lever is on, or budgets must be exact.
+    pub(super) may_touch: bool,
+
+    pub(super) model_asked: String,
+    pub(super) stream: bool,
+    /// The client asked for usage at the end of its stream.
+    pub(super) stream_usage: bool,
+    /// Edit that asks upstream for usage.
+    pub(super) usage_edit: Option<Edit>,
+    /// What the prompt measures.
+    pub(super) extent: Extent,
+    pub(super) score: Option<f32>,
+    pub(super) expected: Expected,
+    /// Best first; at most two.
+    pub(super) options: Vec<Option_>,
+    pub(super) chosen: usize,
+    /// Model that dry routing would have used.
+    pub(super) dry_model: Option<String>,
+    pub(super) dry_hit: bool,
+    /// Kept per Envoy: the charges are in the shared counters.
+    pub(super) reserved_locally: bool,
+    /// The sidecar was asked without a cache key, because its hit could not be used.
+    pub(super) asked_plainly: bool,
+
+    pub(super) cache: CacheResult,
+    pub(super) status: u16,
+    pub(super) outcome: Outcome,
+    /// The answer's own parser, on a stream.
+    pub(super) tap: Option<Tap>,
+    /// Usage was asked for by us: its chunk has to be hidden.
+    pub(super) hiding: bool,
+    /// For answers too long to hold.
+    pub(super) scan: Option<UsageScan>,
+    pub(super) usage: Option<Usage>,
+    /// Bytes of text answered, for estimates.
+    pub(super) text_bytes: u64,
+    /// The answer to store.
+    pub(super) answer: Option<Vec<u8>>,
+}
+
+/// What the caller wants of the cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum CacheWish {
+    /// Look up and store.
+    #[default]
+    Use,
+    /// Store only.
+    Refresh,
+    /// Neither.
+    Bypass,
+}
+
+impl Facts {
+    /// A request of which only the headers are known.
+    pub(super) fn new(id: String, at_ns: u64, format: &'static dyn Format, caller: Caller) -> Facts {
+        Facts {
+            id,
+            at_ns,
+            format,
+            caller,
+            route: None,
+            headers: Headers::default(),
+            tier_asked: None,
+            cache_wish: CacheWish::Use,
+            body: String::new(),
+            may_touch: false,
+            model_asked: String::new(),
+            stream: false,
+            stream_usage: false,
+            usage_edit: None,
+            extent: Extent::default(),
+            score: None,
+            expected: Expected::default(),
+            options: Vec::new(),
+            chosen: 0,
+            dry_model: None,
+            dry_hit: false,
+            reserved_locally: false,
+            asked_plainly: false,
+            cache: CacheResult::Off,
+            status: 0,
+            outcome: Outcome::Aborted,
+            tap: None,
+            hiding: false,
+            scan: None,
+            usage: None,
+            text_bytes: 0,
+            answer: None,
+        }
+    }
+
+    pub(super) fn route<'p>(&self, plan: &'p Plan) -> &'p RoutePlan {
+        plan.route_at(self.route)
+    }
+
+    pub(super) fn option(&self) -> Option<&Option_> {
+        self.options.get(self.chosen)
+    }
+
+    /// The model that is asked, or was asked for where none was chosen yet.
+    pub(super) fn model(&self) -> &str {
+        self.option().map_or(&self.model_asked, |option| &option.choice.model)
+    }
+
+    /// The name of the chosen tier.
+    pub(super) fn tier<'p>(&self, plan: &'p Plan) -> Option<&'p str> {
+        let tier = self.option()?.choice.tier?;
+        Some(self.route(plan).route.tiers.get(tier)?.name.as_str())
+    }
+}

@@ -1,0 +1,97 @@
+//! What the requests of one VM share: the plan, the token memory, the sidecar's breaker.
+
+use std::rc::Rc;
+
+use crate::config::{Plan, Sidecar};
+use crate::tokens::Tokens;
+
+/// State that outlives a request. One per worker; workers share nothing but [`super::Host::count`].
+#[derive(Debug)]
+pub struct Vm {
+    /// The config in force.
+    pub plan: Rc<Plan>,
+    /// Vocabularies, counts, ratios.
+    pub tokens: Tokens,
+    pub(super) breaker: Breaker,
+    pub(super) requests: u64,
+}
+
+impl Vm {
+    /// A VM's state under a plan.
+    #[must_use]
+    pub fn new(plan: Rc<Plan>, mut tokens: Tokens) -> Vm {
+        for (name, model) in &plan.models {
+            tokens.guess(name, model.bytes_per_token);
+        }
+        Vm { plan, tokens, breaker: Breaker::default(), requests: 0 }
+    }
+}
+
+/// Stops asking a sidecar that fails: after a number of failures in a row nothing is asked for a
+/// while, then one request tries.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Breaker {
+    failures: u32,
+    closed_again_ns: u64,
+    probing: bool,
+}
+
+impl Breaker {
+    /// Whether to ask now.
+    pub(super) fn allows(&mut self, sidecar: &Sidecar, now_ns: u64) -> bool {
+        if self.failures < sidecar.breaker_failures {
+            return true;
+        }
+        if now_ns < self.closed_again_ns || self.probing {
+            return false;
+        }
+        self.probing = true;
+        true
+    }
+
+    pub(super) fn succeeded(&mut self) {
+        *self = Breaker::default();
+    }
+
+    pub(super) fn failed(&mut self, sidecar: &Sidecar, now_ns: u64) {
+        self.failures = self.failures.saturating_add(1);
+        self.closed_again_ns = now_ns.saturating_add(sidecar.breaker_pause_ns);
+        self.probing = false;
+    }
+
+    /// A call that will not be heard of: the client left while it was under way.
+    pub(super) fn abandoned(&mut self) {
+        self.probing = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sidecar() -> Sidecar {
+        let json = br#"{"sidecar":{"cluster":"c","breaker":{"failures":2,"pause":"1s"}}}"#;
+        Plan::parse(json, &|_| None).unwrap().sidecar.unwrap()
+    }
+
+    #[test]
+    fn it_opens_after_failures_in_a_row_lets_one_probe_and_closes_on_success() {
+        let (sidecar, mut breaker, second) = (sidecar(), Breaker::default(), 1_000_000_000);
+        breaker.failed(&sidecar, 0);
+        assert!(breaker.allows(&sidecar, 0));
+        breaker.succeeded();
+        breaker.failed(&sidecar, 0);
+        assert!(breaker.allows(&sidecar, 0), "failures in a row count, not failures in all");
+        breaker.failed(&sidecar, 0);
+        assert!(!breaker.allows(&sidecar, second - 1));
+        assert!(breaker.allows(&sidecar, second), "one probe");
+        assert!(!breaker.allows(&sidecar, second), "and only one");
+        breaker.failed(&sidecar, second);
+        assert!(!breaker.allows(&sidecar, second + 1));
+        assert!(breaker.allows(&sidecar, 2 * second));
+        breaker.abandoned();
+        assert!(breaker.allows(&sidecar, 2 * second), "a probe that was abandoned does not block the next");
+        breaker.succeeded();
+        assert!(breaker.allows(&sidecar, 0));
+    }
+}

@@ -1,0 +1,8 @@
+//! The decisions, one file each: pure functions of the plan, the caller and the request.
+
+pub mod accounting;
+pub mod budget;
+pub mod cache_key;
+pub mod choice;
+pub mod identity;
+pub mod route;

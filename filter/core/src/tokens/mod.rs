@@ -1,0 +1,211 @@
+//! Prompt tokens: bounds first, an estimate next, the exact count only where a decision hangs on it.
+
+mod count;
+mod memory;
+mod ratio;
+
+use serde::Deserialize;
+
+use crate::formats::{Part, Request};
+pub use count::EXACT_BYTES;
+use count::{Counter, Item, Work};
+use memory::Memory;
+use ratio::Ratios;
+
+/// A vocabulary that is built in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoding {
+    /// gpt-4o, gpt-4.1, gpt-5, the o series.
+    O200kBase,
+    /// gpt-4, gpt-3.5-turbo, text-embedding-3.
+    Cl100kBase,
+}
+
+impl Encoding {
+    /// All of them.
+    pub const ALL: [Encoding; 2] = [Encoding::O200kBase, Encoding::Cl100kBase];
+
+    /// The config's word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Encoding::O200kBase => "o200k_base",
+            Encoding::Cl100kBase => "cl100k_base",
+        }
+    }
+
+    /// The encoding of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+}
+
+/// Bytes per token where nothing better is known; English prose in `o200k_base` has about 4.5,
+/// code and other languages fewer. A low guess errs towards reserving too much.
+pub const DEFAULT_BYTES_PER_TOKEN: f64 = 4.0;
+
+/// Tokens that an image or file is taken for, whose real price depends on its size in pixels:
+/// 1024×1024 at high detail as gpt-4o counts it. The provider's usage corrects it afterwards.
+pub const MEDIA_TOKENS: u64 = 765;
+
+/// The longest token of either vocabulary is 128 bytes (spaces), and a byte of text takes at most
+/// six in JSON (`\u0041`).
+const MOST_BYTES_PER_TOKEN: u64 = 128 * 6;
+
+/// Tokens that a chat message takes beside its text, and those that open the answer: OpenAI
+/// cookbook, "How to count tokens with tiktoken". The role is one token.
+const PER_MESSAGE: u64 = 3 + 1;
+const PER_ANSWER: u64 = 3;
+const PER_NAME: u64 = 1;
+
+/// What a prompt measures without anything being counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes of text as they stand in the body (escapes not undone), tools included.
+    pub text_bytes: u64,
+    /// Tokens that do not depend on the text: the chat format's own, images.
+    pub fixed: u64,
+}
+
+impl Extent {
+    /// Measures a request of the format of that name.
+    #[must_use]
+    pub fn of(request: &Request<'_>, format: &str) -> Extent {
+        let mut extent = Extent {
+            text_bytes: request.tools.map_or(0, len),
+            fixed: if is_chat(format) { PER_ANSWER } else { 0 },
+        };
+        let messages = request.messages.iter().map(|message| &message.content);
+        for content in request.system.iter().chain(messages) {
+            if is_chat(format) {
+                extent.fixed += PER_MESSAGE;
+            }
+            for part in &content.parts {
+                match part {
+                    Part::Text(text) => extent.text_bytes += len(text.escaped()),
+                    Part::ToolCall(raw) | Part::ToolResult(raw) | Part::Other(raw) => {
+                        extent.text_bytes += len(raw);
+                    }
+                    Part::Tokens(tokens) => extent.fixed += tokens,
+                    Part::Media(_) => extent.fixed += MEDIA_TOKENS,
+                }
+            }
+        }
+        extent
+    }
+
+    /// The least and the most tokens that it can be.
+    #[must_use]
+    pub fn bounds(&self) -> (u64, u64) {
+        let (least, most) = bounds(self.text_bytes);
+        (least + self.fixed, most + self.fixed)
+    }
+}
+
+/// The least and the most tokens that `bytes` of text in JSON can be: every token is at least one
+/// byte.
+#[must_use]
+pub fn bounds(bytes: u64) -> (u64, u64) {
+    (bytes.div_ceil(MOST_BYTES_PER_TOKEN), bytes)
+}
+
+fn len(text: &str) -> u64 {
+    text.len() as u64
+}
+
+/// Whether the format of that name wraps messages in the chat template. Completions and
+/// embeddings take bare text.
+fn is_chat(format: &str) -> bool {
+    !(format.ends_with("completions") || format.ends_with("embeddings"))
+}
+
+/// What one VM knows about tokens: vocabularies, ratios per model, counts of messages seen.
+#[derive(Debug)]
+pub struct Tokens {
+    counters: Vec<Counter>,
+    ratios: Ratios,
+    memory: Memory,
+}
+
+impl Tokens {
+    /// Loads the vocabularies. Takes 50 to 240 ms each on first use in a process, so it belongs
+    /// where the config is read; they are kept for the life of the process (or VM), so a new
+    /// config does not hold them twice.
+    #[must_use]
+    pub fn load(encodings: &[Encoding]) -> Tokens {
+        Tokens {
+            counters: encodings.iter().copied().map(Counter::load).collect(),
+            ratios: Ratios::default(),
+            memory: Memory::default(),
+        }
+    }
+
+    /// Sets the first guess at a model's bytes per token.
+    pub fn guess(&mut self, model: &str, bytes_per_token: f64) {
+        self.ratios.set(model, bytes_per_token);
+    }
+
+    /// Tokens that `bytes` of text probably are for `model`, by what its usage taught.
+    #[must_use]
+    pub fn estimate(&self, model: &str, bytes: u64) -> u64 {
+        self.ratios.estimate(model, bytes)
+    }
+
+    /// Learns from reported usage: `bytes` of text were `prompt_tokens` (less
+    /// [`Extent::fixed`]).
+    pub fn learn(&mut self, model: &str, bytes: u64, prompt_tokens: u64) {
+        self.ratios.learn(model, bytes, prompt_tokens);
+    }
+
+    /// Prompt tokens of a request in `encoding`, or None when that vocabulary is not loaded.
+    ///
+    /// Exact for text; tool definitions and calls are counted as the JSON that they are (the
+    /// provider's own rendering is a little shorter), media as [`MEDIA_TOKENS`]. Messages counted
+    /// before are remembered. Text past [`EXACT_BYTES`] that is not remembered is sampled.
+    #[must_use]
+    pub fn count(
+        &mut self,
+        encoding: Encoding,
+        request: &Request<'_>,
+        format: &str,
+    ) -> Option<u64> {
+        let counter = self
+            .counters
+            .iter()
+            .find(|one| one.encoding() == encoding)?;
+        let mut tokens = Extent::of(request, format).fixed;
+        let mut work = Work::default();
+        let named = is_chat(format);
+        // The same bytes mean other things as tools, as a system prompt and as a message.
+        let tools = request.tools.map(|raw| (raw, 0, None));
+        let system = request.system.iter().map(|one| (one.raw, 1, Some(one)));
+        let messages = request.messages.iter().map(|one| &one.content);
+        let messages = messages.map(|one| (one.raw, 2, Some(one)));
+        for (raw, place, content) in tools.into_iter().chain(system).chain(messages) {
+            let salt = (encoding as u64) << 8 | place << 1 | u64::from(named);
+            let key = Memory::key(raw, salt);
+            match (self.memory.get(key), content) {
+                (Some(known), _) => tokens += known,
+                (None, Some(content)) => work.add(key, Item::content(content, named)),
+                (None, None) => work.add(key, Item::raw(raw)),
+            }
+        }
+        Some(tokens + work.count(counter, &mut self.memory))
+    }
+
+    /// Tokens of a bare text; None when that vocabulary is not loaded. Sampled past
+    /// [`EXACT_BYTES`].
+    #[must_use]
+    pub fn count_text(&self, encoding: Encoding, text: &str) -> Option<u64> {
+        let counter = self
+            .counters
+            .iter()
+            .find(|one| one.encoding() == encoding)?;
+        Some(count::sample(counter, &[text], EXACT_BYTES))
+    }
+}
+
+#[cfg(test)]
+mod tests;
