@@ -204,8 +204,6 @@ fn replay_choice(choice: &Object<'_>, out: &mut ChunkWriter<'_>) -> Option<()> {
         .partition(|(key, _)| plain(key));
     for (key, value) in others.into_iter().chain(texts) {
         let text = JsonStr::new(value)?.escaped();
-        let name = serde_json::Value::from(key).to_string();
-        let name = JsonStr::new(&name)?.escaped();
         // Logprobs go with the text in one piece: which belong to which byte is not told.
         let scores = if plain(key) {
             std::mem::replace(&mut logprobs, "null")
@@ -218,7 +216,9 @@ fn replay_choice(choice: &Object<'_>, out: &mut ChunkWriter<'_>) -> Option<()> {
             usize::MAX
         };
         for piece in split_escaped(text, max) {
-            let piece = ObjectWriter::new().str(name, piece).end();
+            let piece = ObjectWriter::new()
+                .named(key, &format!("\"{piece}\""))
+                .end();
             delta(&piece, scores, "null");
         }
     }

@@ -132,13 +132,14 @@ impl ChunkReader {
             }
             let empty = |value: &str| matches!(value, "null" | "\"\"" | "0");
             let names = matches!(key, "id" | "created" | "model");
+            let full = self.head.len() == MAX_HEAD;
             let bytes = match self.head.iter_mut().find(|(name, _)| name == key) {
                 Some((_, old)) if old == value || empty(value) || (names && !empty(old)) => 0,
                 Some((_, old)) => {
                     value.clone_into(old);
                     value.len()
                 }
-                None if self.head.len() == MAX_HEAD => {
+                None if full => {
                     self.lose();
                     0
                 }
@@ -241,7 +242,7 @@ impl ChunkReader {
             .raw("refusal", &quoted("refusal"));
         for (key, text) in &choice.texts {
             if let (false, Some(text)) = (matches!(key.as_str(), "content" | "refusal"), text) {
-                message = message.str(key, text);
+                message = message.named(key, &format!("\"{text}\""));
             }
         }
         if !choice.calls.is_empty() {
@@ -284,10 +285,6 @@ impl Choice {
         let at = match self.texts.iter().position(|(key, _)| key == name) {
             Some(at) => at,
             None if self.texts.len() < MAX_HEAD => {
-                // Kept as it is written: a key that needs escapes is none that we know.
-                name.bytes()
-                    .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
-                    .then_some(())?;
                 self.texts.push((name.to_owned(), None));
                 self.texts.len() - 1
             }
@@ -464,8 +461,7 @@ impl StreamReader for ChunkReader {
             .maybe("usage", self.usage_json.as_deref());
         for (key, value) in &self.head {
             if !matches!(key.as_str(), "id" | "created" | "model") {
-                let key = serde_json::Value::from(key.as_str()).to_string();
-                answer = answer.raw(JsonStr::new(&key)?.escaped(), value);
+                answer = answer.named(key, value);
             }
         }
         // Pieces of valid JSON were put together; that the whole is valid is made sure of, because
