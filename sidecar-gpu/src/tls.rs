@@ -17,7 +17,7 @@ use crate::config::Tls;
 ///
 /// # Errors
 /// When a file cannot be read or holds no certificate or key.
-pub fn acceptor(files: &Tls) -> anyhow::Result<TlsAcceptor> {
+pub(crate) fn acceptor(files: &Tls) -> anyhow::Result<TlsAcceptor> {
     let provider = Arc::new(crypto::ring::default_provider());
     let chain = certificates("serve.tls.cert", &files.cert)?;
     let key = PrivateKeyDer::from_pem_file(&files.key)

@@ -36,7 +36,7 @@ pub const MAX_AMOUNT: u64 = 1_000_000_000_000_000_000;
 /// Where a counter's `used` stops.
 pub const CEILING: u64 = 9_000_000_000_000_000_000;
 /// Longest hold of a reservation.
-pub const MAX_HOLD_SECS: u32 = 3600;
+pub const MAX_HOLD_SECS: u32 = 86_400;
 /// How long a counter outlives its window, for settlements that come late.
 const GRACE_MS: u64 = 3_600_000;
 

@@ -71,8 +71,9 @@ fn counter_keys(slot: &Slot<'_>) -> (String, String) {
 }
 
 /// How long a counter's keys live: past its window and any reservation made in it.
-fn ttl_ms(slot: &Slot<'_>, now_ms: u64) -> u64 {
-    slot.end_ms().saturating_sub(now_ms) + 2 * GRACE_MS
+fn ttl_ms(slot: &Slot<'_>, now_ms: u64, hold_ms: u64) -> u64 {
+    let left = slot.end_ms().saturating_sub(now_ms);
+    left.saturating_add(hold_ms).saturating_add(GRACE_MS)
 }
 
 fn held_key(id: Id) -> String {
@@ -117,7 +118,7 @@ impl RedisBudgets {
         for (slot, amount) in &slots {
             let (counter, lapses) = counter_keys(slot);
             call.key(counter).key(lapses);
-            call.arg(*amount).arg(ttl_ms(slot, ask.now_ms));
+            call.arg(*amount).arg(ttl_ms(slot, ask.now_ms, ask.hold_ms));
         }
         call.arg(ask.charges.len());
         for (charge, slot) in ask.charges.iter().zip(of_charge) {
@@ -146,7 +147,7 @@ impl RedisBudgets {
         for (slot, amount) in &slots {
             let (counter, lapses) = counter_keys(slot);
             call.key(counter).key(lapses);
-            call.arg(*amount).arg(ttl_ms(slot, now_ms));
+            call.arg(*amount).arg(ttl_ms(slot, now_ms, 0));
         }
         call
     }

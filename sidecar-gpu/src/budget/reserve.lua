@@ -50,6 +50,11 @@ local function give_back(c, field)
   redis.call('HSET', c, 'r', text(h, l))
 end
 
+-- A shorter life never replaces a longer one.
+local function live(key, ttl)
+  if redis.call('PTTL', key) < tonumber(ttl) then redis.call('PEXPIRE', key, ttl) end
+end
+
 local id, now, lapses, last = ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local slots = tonumber(ARGV[6])
 
@@ -122,8 +127,8 @@ for s = 1, slots do
     h, l = add(h, l, num(amount))
     redis.call('HSET', c, 'r', text(h, l), 'i:' .. id, amount)
     redis.call('ZADD', x, lapses, id)
-    redis.call('PEXPIRE', c, ttl)
-    redis.call('PEXPIRE', x, ttl)
+    live(c, ttl)
+    live(x, ttl)
     redis.call('SADD', KEYS[1], c)
     redis.call('PEXPIRE', KEYS[1], ARGV[5])
   end

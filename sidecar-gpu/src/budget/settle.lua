@@ -19,6 +19,11 @@ local function text(h, l)
   return string.format('%.0f%012.0f', h, l)
 end
 
+-- A shorter life never replaces a longer one.
+local function live(key, ttl)
+  if redis.call('PTTL', key) < tonumber(ttl) then redis.call('PEXPIRE', key, ttl) end
+end
+
 local marker = redis.call('GET', KEYS[1])
 if marker and string.sub(marker, 1, 2) == 'd:' then return 0 end
 redis.call('SET', KEYS[1], 'd:' .. ARGV[2], 'PX', ARGV[3])
@@ -48,7 +53,7 @@ for s = 1, tonumber(ARGV[4]) do
   if l >= B then h, l = h + 1, l - B end
   if h >= TOP then h, l = TOP, 0 end
   redis.call('HSET', c, 'u', text(h, l))
-  redis.call('PEXPIRE', c, ttl)
-  redis.call('PEXPIRE', x, ttl)
+  live(c, ttl)
+  live(x, ttl)
 end
 return 1

@@ -7,12 +7,13 @@ mod raw;
 mod value;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
+use sluice_core::config::Plan;
 
+pub use sluice_core::config::{Fault, Faults};
 pub use value::{Secret, Size, Span};
 
 /// Looks an environment variable up; a test passes its own.
@@ -88,59 +89,30 @@ pub struct Patience {
     pub pause: Duration,
 }
 
-/// One thing that is wrong with a config.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Where: `serve.cache.memory`; empty for the whole document.
-    pub path: String,
-    /// What was expected, and what was found.
-    pub message: String,
+/// A fault of the document as a whole.
+fn whole(message: impl Into<String>) -> Faults {
+    Faults(vec![Fault {
+        path: "(config)".to_owned(),
+        message: message.into(),
+    }])
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() {
-            f.write_str(&self.message)
-        } else {
-            write!(f, "{}: {}", self.path, self.message)
-        }
-    }
+/// What a config file holds.
+#[derive(Debug)]
+pub struct Config {
+    /// The sidecar's part.
+    pub serve: Serve,
+    /// The filter's part.
+    pub plan: Plan,
 }
-
-/// Everything that is wrong with a config; never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Faults(pub Vec<Fault>);
-
-impl Faults {
-    fn one(path: &str, message: impl Into<String>) -> Self {
-        Faults(vec![Fault {
-            path: path.to_owned(),
-            message: message.into(),
-        }])
-    }
-}
-
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, fault) in self.0.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            fault.fmt(f)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Faults {}
 
 /// Reads and validates the config file at `path`.
 ///
 /// # Errors
 /// Every fault found.
-pub fn read(path: &Path, env: Env<'_>) -> Result<Serve, Faults> {
+pub fn read(path: &Path, env: Env<'_>) -> Result<Config, Faults> {
     let text = std::fs::read_to_string(path)
-        .map_err(|error| Faults::one("", format!("{}: {error}", path.display())))?;
+        .map_err(|error| whole(format!("{}: {error}", path.display())))?;
     parse(&text, path.extension().is_some_and(|it| it == "json"), env)
 }
 
@@ -148,14 +120,20 @@ pub fn read(path: &Path, env: Env<'_>) -> Result<Serve, Faults> {
 ///
 /// # Errors
 /// Every fault found.
-pub fn parse(text: &str, json: bool, env: Env<'_>) -> Result<Serve, Faults> {
+pub fn parse(text: &str, json: bool, env: Env<'_>) -> Result<Config, Faults> {
     let document = document(text, json)?;
-    let mut faults = policies(&document, env);
-    match raw::serve(&document, env) {
-        Ok(serve) if faults.is_empty() => Ok(serve),
-        Ok(_) => Err(Faults(faults)),
-        Err(mut own) => {
-            faults.append(&mut own);
+    let plan = Plan::parse(document.to_string().as_bytes(), env);
+    let serve = raw::serve(&document, env);
+    match (serve, plan) {
+        (Ok(serve), Ok(plan)) => Ok(Config { serve, plan }),
+        (serve, plan) => {
+            let mut faults = plan.err().map_or_else(Vec::new, |Faults(list)| list);
+            for fault in serve.err().unwrap_or_default() {
+                // Both read `sidecar.secret`.
+                if !faults.iter().any(|known| known.path == fault.path) {
+                    faults.push(fault);
+                }
+            }
             Err(Faults(faults))
         }
     }
@@ -164,27 +142,20 @@ pub fn parse(text: &str, json: bool, env: Env<'_>) -> Result<Serve, Faults> {
 /// The text as a tree. JSON is YAML too, but `serde_json` words its errors better.
 fn document(text: &str, json: bool) -> Result<Value, Faults> {
     let document: Value = if json {
-        serde_json::from_str(text).map_err(|error| Faults::one("", error.to_string()))?
+        serde_json::from_str(text).map_err(|error| whole(error.to_string()))?
     } else {
         // YAML 1.1 reads `mode: on` as a boolean; 1.2 and our schema do not.
         let options = serde_saphyr::options! { strict_booleans: true };
         serde_saphyr::from_str_with_options(text, options)
-            .map_err(|error| Faults::one("", error.to_string()))?
+            .map_err(|error| whole(error.to_string()))?
     };
     if document.is_object() {
         Ok(document)
     } else {
-        Err(Faults::one(
-            "",
-            format!("expected a mapping of sections, found {document}"),
-        ))
+        Err(whole(format!(
+            "expected a mapping of sections, found {document}"
+        )))
     }
-}
-
-/// The sections that the filter reads. `sluice_core::config::Plan::parse` is to be called here,
-/// with the document as JSON and `env`, and its faults are to be handed on.
-fn policies(_document: &Value, _env: Env<'_>) -> Vec<Fault> {
-    Vec::new()
 }
 
 #[cfg(test)]

@@ -14,8 +14,11 @@ fn env(name: &str) -> Option<String> {
 
 fn faults(text: &str) -> Vec<String> {
     match parse(text, false, &env) {
-        Ok(serve) => panic!("accepted: {serve:?}"),
-        Err(Faults(list)) => list.iter().map(ToString::to_string).collect(),
+        Ok(config) => panic!("accepted: {config:?}"),
+        Err(Faults(list)) => list
+            .iter()
+            .map(|it| format!("{}: {}", it.path, it.message))
+            .collect(),
     }
 }
 
@@ -41,7 +44,8 @@ serve:
         false,
         &env,
     )
-    .unwrap();
+    .unwrap()
+    .serve;
     assert_eq!(serve.secret, Some(Secret::new("s3cret")));
     assert_eq!(serve.operators, [Secret::new("op")]);
     assert_eq!(serve.tenants["acme"], Secret::new("acme-token"));
@@ -59,7 +63,13 @@ serve:
 
 #[test]
 fn json_is_read_as_yaml_is_and_defaults_fill_the_rest() {
-    let serve = parse(r#"{"sidecar": {"secret": "x"}}"#, true, &env).unwrap();
+    let serve = parse(
+        r#"{"sidecar": {"cluster": "c", "secret": "x"}}"#,
+        true,
+        &env,
+    )
+    .unwrap()
+    .serve;
     assert_eq!(serve.listen, "127.0.0.1:8089");
     assert_eq!(serve.store, Store::Memory);
     assert_eq!(serve.data, PathBuf::from("sluice-data"));
@@ -79,7 +89,7 @@ fn yaml_words_for_modes_stay_words() {
 fn every_fault_is_told_with_its_path_and_what_was_expected() {
     let list = faults(
         r"
-sidecar: {secret: x}
+sidecar: {cluster: c, secret: x}
 serve:
   listne: 127.0.0.1:1
   cache: {memory: lots}
@@ -112,12 +122,12 @@ serve:
 fn values_out_of_range_are_told_together() {
     let list = faults(
         r"
-sidecar: {secret: env:NOT_SET}
+sidecar: {cluster: c, secret: env:NOT_SET}
 serve: {listen: nonsense, store: s3://bucket, retention: 1h, operators: [env:EMPTY], redis: {failures: 0}}
 ",
     );
     for start in [
-        "sidecar.secret: expected a secret, found that the environment variable `NOT_SET`",
+        "sidecar.secret: environment variable `NOT_SET` is not set",
         "serve.listen: expected `HOST:PORT`, found `nonsense`",
         "serve.store: expected `memory`",
         "serve.retention: expected at least `1d`",
@@ -144,7 +154,9 @@ fn a_sidecar_that_would_trust_everyone_is_refused() {
 
 #[test]
 fn one_token_cannot_be_two_callers() {
-    let list = faults("sidecar: {secret: same}\nserve: {operators: [same], tenants: {acme: same}}");
+    let list = faults(
+        "sidecar: {cluster: c, secret: same}\nserve: {operators: [same], tenants: {acme: same}}",
+    );
     assert!(
         list.iter()
             .any(|it| it.starts_with("serve.operators[0]: expected a token of its own")),
@@ -161,7 +173,23 @@ fn text_that_is_no_mapping_is_refused_with_its_place() {
     assert!(faults("[1, 2]")[0].contains("expected a mapping"));
     assert!(faults("serve: [")[0].contains("line"));
     assert!(
-        faults("serve: 3\nsidecar: {secret: x}")[0]
+        faults("serve: 3\nsidecar: {cluster: c, secret: x}")[0]
             .starts_with("serve: expected a mapping, found 3")
     );
+}
+
+#[test]
+fn a_fault_in_the_filters_part_is_told_beside_the_sidecars() {
+    let list = faults("mode: sideways\nsidecar: {cluster: c, secret: x}\nserve: {listen: 1}");
+    assert!(list.iter().any(|it| it.starts_with("mode: ")), "{list:?}");
+    assert!(
+        list.iter().any(|it| it.starts_with("serve.listen: ")),
+        "{list:?}"
+    );
+}
+
+#[test]
+fn a_secret_that_is_not_set_is_told_once() {
+    let list = faults("sidecar: {cluster: c, secret: env:NOT_SET}");
+    assert_eq!(list.len(), 1, "{list:?}");
 }
