@@ -94,7 +94,12 @@ pub(super) enum CacheWish {
 
 impl Facts {
     /// A request of which only the headers are known.
-    pub(super) fn new(id: String, at_ns: u64, format: &'static dyn Format, caller: Caller) -> Facts {
+    pub(super) fn new(
+        id: String,
+        at_ns: u64,
+        format: &'static dyn Format,
+        caller: Caller,
+    ) -> Facts {
         Facts {
             id,
             at_ns,
@@ -141,7 +146,8 @@ impl Facts {
 
     /// The model that is asked, or was asked for where none was chosen yet.
     pub(super) fn model(&self) -> &str {
-        self.option().map_or(&self.model_asked, |option| &option.choice.model)
+        self.option()
+            .map_or(&self.model_asked, |option| &option.choice.model)
     }
 
     /// The name of the chosen tier.

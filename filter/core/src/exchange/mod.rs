@@ -76,17 +76,30 @@ impl Exchange {
     pub fn on(&mut self, event: Event<'_>, vm: &mut Vm, host: &mut dyn Host) -> Effects {
         let mut effects = Effects::default();
         match event {
-            Event::RequestHeaders { headers, end_of_stream } => {
+            Event::RequestHeaders {
+                headers,
+                end_of_stream,
+            } => {
                 self.request_headers(headers, end_of_stream, vm, host, &mut effects);
             }
-            Event::RequestBodyPart { buffered } => self.request_body_part(buffered, vm, &mut effects),
+            Event::RequestBodyPart { buffered } => {
+                self.request_body_part(buffered, vm, &mut effects)
+            }
             Event::RequestBody { body } => self.request_body(body, vm, host, &mut effects),
-            Event::Reply { status, body } => self.reply(Some((status, body)), vm, host, &mut effects),
+            Event::Reply { status, body } => {
+                self.reply(Some((status, body)), vm, host, &mut effects)
+            }
             Event::ReplyFailed => self.reply(None, vm, host, &mut effects),
-            Event::ResponseHeaders { headers, end_of_stream } => {
+            Event::ResponseHeaders {
+                headers,
+                end_of_stream,
+            } => {
                 self.response_headers(headers, end_of_stream, vm, &mut effects);
             }
-            Event::ResponseBody { chunk, end_of_stream } => {
+            Event::ResponseBody {
+                chunk,
+                end_of_stream,
+            } => {
                 self.response_body(chunk, end_of_stream, vm, &mut effects);
             }
             Event::Done => self.done(vm, host, &mut effects),

@@ -187,33 +187,30 @@ pub(super) fn string_bytes(raw: &str) -> u64 {
     JsonStr::new(raw).map_or(0, |text| text.text_len() as u64)
 }
 
+/// Members of an answer that every chunk repeats.
+const HEAD: [&str; 5] = [
+    "id",
+    "created",
+    "model",
+    "service_tier",
+    "system_fingerprint",
+];
+
 /// Writes the chunks of a replayed stream.
 pub(super) struct ChunkWriter<'a> {
-    head: Vec<(&'static str, &'a str)>,
+    answer: &'a Object<'a>,
     object: &'static str,
-    usage: Option<&'a str>,
+    /// The client wants usage.
     asked: bool,
     out: Vec<u8>,
 }
 
 impl<'a> ChunkWriter<'a> {
-    /// From an answer's fields; `object` is what a chunk calls itself. `asked`: the client wants
-    /// usage.
-    pub(super) fn new(answer: &Object<'a>, object: &'static str, asked: bool) -> Self {
-        let keys = [
-            "id",
-            "created",
-            "model",
-            "service_tier",
-            "system_fingerprint",
-        ];
+    /// From an answer's fields; `object` is what a chunk calls itself.
+    pub(super) fn new(answer: &'a Object<'a>, object: &'static str, asked: bool) -> Self {
         ChunkWriter {
-            head: keys
-                .into_iter()
-                .filter_map(|key| Some((key, answer.get(key)?)))
-                .collect(),
+            answer,
             object,
-            usage: answer.set("usage"),
             asked,
             out: Vec::new(),
         }
@@ -227,21 +224,26 @@ impl<'a> ChunkWriter<'a> {
     }
 
     fn chunk(&mut self, choices: &str, usage: Option<&str>) {
-        let mut chunk = ObjectWriter::new();
-        for (index, (key, value)) in self.head.iter().enumerate() {
-            chunk = chunk.raw(key, value);
-            if index == 0 {
-                chunk = chunk.str("object", self.object);
+        let mut chunk = ObjectWriter::new().str("object", self.object);
+        for key in HEAD {
+            chunk = chunk.maybe(key, self.answer.get(key));
+        }
+        chunk = chunk.raw("choices", choices).maybe("usage", usage);
+        if self.out.is_empty() {
+            // What compatible upstreams add (citations, filter results) comes once.
+            for (key, value) in self.answer.iter() {
+                if !HEAD.contains(&key) && !matches!(key, "object" | "choices" | "usage") {
+                    chunk = chunk.named(key, value);
+                }
             }
         }
-        let chunk = chunk.raw("choices", choices).maybe("usage", usage).end();
-        SseEvent::write(&mut self.out, "", &chunk);
+        SseEvent::write(&mut self.out, "", &chunk.end());
     }
 
     /// The stream.
     pub(super) fn end(mut self) -> Vec<u8> {
         if self.asked
-            && let Some(usage) = self.usage
+            && let Some(usage) = self.answer.set("usage")
         {
             self.chunk("[]", Some(usage));
         }

@@ -16,6 +16,17 @@ impl ObjectWriter {
         self
     }
 
+    /// A field; `key` is any text.
+    pub(crate) fn named(mut self, key: &str, json: &str) -> Self {
+        if self.0.len() > 1 {
+            self.0.push(',');
+        }
+        self.0.push_str(&serde_json::Value::from(key).to_string());
+        self.0.push(':');
+        self.0.push_str(json);
+        self
+    }
+
     /// A field, where there is a value.
     pub(crate) fn maybe(self, key: &str, json: Option<&str>) -> Self {
         match json {

@@ -100,11 +100,7 @@ impl Reader {
                     self.lose();
                 }
             }
-            "content_block_stop" => {
-                if !self.lost {
-                    self.block(event)?.stopped = true;
-                }
-            }
+            "content_block_stop" if !self.lost => self.block(event)?.stopped = true,
             "message_delta" => {
                 let delta = event.object("delta")?;
                 if let Some(usage) = event.object("usage") {

@@ -242,7 +242,7 @@ impl ChunkReader {
             .raw("refusal", &quoted("refusal"));
         for (key, text) in &choice.texts {
             if let (false, Some(text)) = (matches!(key.as_str(), "content" | "refusal"), text) {
-                message = message.str(key, text);
+                message = message.named(key, &format!("\"{text}\""));
             }
         }
         if !choice.calls.is_empty() {
@@ -285,10 +285,6 @@ impl Choice {
         let at = match self.texts.iter().position(|(key, _)| key == name) {
             Some(at) => at,
             None if self.texts.len() < MAX_HEAD => {
-                // Kept as it is written: a key that needs escapes is none that we know.
-                name.bytes()
-                    .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
-                    .then_some(())?;
                 self.texts.push((name.to_owned(), None));
                 self.texts.len() - 1
             }
@@ -465,8 +461,7 @@ impl StreamReader for ChunkReader {
             .maybe("usage", self.usage_json.as_deref());
         for (key, value) in &self.head {
             if !matches!(key.as_str(), "id" | "created" | "model") {
-                let key = serde_json::Value::from(key.as_str()).to_string();
-                answer = answer.raw(JsonStr::new(&key)?.escaped(), value);
+                answer = answer.named(key, value);
             }
         }
         // Pieces of valid JSON were put together; that the whole is valid is made sure of, because
