@@ -1,5 +1,6 @@
 //! One config on one worker: reads it, makes streams, and settles in the background.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType, LogLevel, MapType};
 use sluice_core::config::{Plan, Sidecar};
 use sluice_core::exchange::Vm;
+use sluice_core::settler::Settler;
 use sluice_core::structure;
 use sluice_core::tokens::Tokens;
 use sluice_wire::{VERSION, header, path};
@@ -36,6 +38,7 @@ const CONFIG_BYTES: usize = 4 << 20;
 pub(crate) struct Root {
     context_id: u32,
     worker: Option<Rc<Worker>>,
+    settler: Rc<RefCell<Settler>>,
     /// Batches under way, by the host's call.
     calls: HashMap<u32, u32>,
     /// Of records and answers that the queue dropped, those that were counted.
@@ -49,6 +52,7 @@ impl Root {
         Root {
             context_id,
             worker: None,
+            settler: Rc::default(),
             calls: HashMap::new(),
             told: (0, 0),
             ticks: 0,
@@ -65,7 +69,7 @@ impl Root {
             return;
         };
         let Some(sidecar) = &plan.sidecar else { return };
-        let Ok(mut settler) = worker.settler.try_borrow_mut() else {
+        let Ok(mut settler) = self.settler.try_borrow_mut() else {
             return;
         };
         let now_ns = host::now_ns();
@@ -115,12 +119,9 @@ impl Root {
     }
 
     fn is_idle(&self) -> bool {
-        self.worker.as_ref().is_none_or(|worker| {
-            worker
-                .settler
-                .try_borrow()
-                .is_ok_and(|settler| settler.is_idle())
-        })
+        self.settler
+            .try_borrow()
+            .is_ok_and(|settler| settler.is_idle())
     }
 
     fn drained(&mut self) {
@@ -161,7 +162,7 @@ impl Context for Root {
         if !ok {
             log::debug!("settle failed: status {status:?}");
         }
-        if let Ok(mut settler) = worker.settler.try_borrow_mut() {
+        if let Ok(mut settler) = self.settler.try_borrow_mut() {
             settler.done(batch, ok, host::now_ns());
         }
         // What came meanwhile need not wait for the next tick.
@@ -206,7 +207,8 @@ impl RootContext for Root {
         };
         let ticks = plan.sidecar.is_some();
         let tokens = Tokens::load(&plan.encodings());
-        self.worker = Some(Rc::new(Worker::new(Vm::new(Rc::new(plan), tokens))));
+        let vm = Vm::new(Rc::new(plan), tokens);
+        self.worker = Some(Rc::new(Worker::new(vm, self.settler.clone())));
         self.look_around();
         // Also without a sidecar, rarely, to follow Envoy's log level.
         if let Err(status) = host::tick_every(if ticks { TICK_MS } else { TICK_MS * LOOK_TICKS }) {

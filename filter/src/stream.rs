@@ -330,6 +330,15 @@ impl HttpContext for Stream {
         if self.exchange.passes() {
             return Action::Continue;
         }
+        // Copied with every part of a long answer, its beginning would be copied hundreds of times.
+        let holds = |worker: &Rc<Worker>| {
+            let vm = worker.vm.try_borrow();
+            vm.is_ok_and(|vm| self.exchange.holds(size, &vm))
+        };
+        if !end_of_stream && self.worker.as_ref().is_some_and(holds) {
+            self.response_held = true;
+            return Action::Pause;
+        }
         self.response_body(size, end_of_stream)
     }
 

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use proxy_wasm::types::MetricType;
 use sluice_core::counters::{self, Slots};
@@ -16,17 +17,18 @@ const METRICS: usize = 4096;
 
 pub(crate) struct Worker {
     pub(crate) vm: RefCell<Vm>,
-    pub(crate) settler: RefCell<Settler>,
+    /// The root's: it outlives a config, so that nothing is lost with one.
+    pub(crate) settler: Rc<RefCell<Settler>>,
     metrics: RefCell<HashMap<String, Option<u32>>>,
     /// Somebody reads debug lines.
     pub(crate) debugs: Cell<bool>,
 }
 
 impl Worker {
-    pub(crate) fn new(vm: Vm) -> Worker {
+    pub(crate) fn new(vm: Vm, settler: Rc<RefCell<Settler>>) -> Worker {
         Worker {
             vm: RefCell::new(vm),
-            settler: RefCell::new(Settler::new()),
+            settler,
             metrics: RefCell::default(),
             debugs: Cell::new(false),
         }
