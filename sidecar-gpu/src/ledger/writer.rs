@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{LedgerError, Options, Stats, schema};
 use crate::budget::{CEILING, Id, Spend, spent};
+use crate::text;
 
 /// Most records in one transaction; bounds how long a batch waits for its company.
 const GROUP: usize = 5_000;
@@ -212,7 +213,7 @@ fn tokens(value: u64) -> i64 {
 
 /// At most [`MAX_TEXT`] bytes of `text`, whole characters.
 fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MAX_TEXT)]
+    text::cut(text, MAX_TEXT)
 }
 
 /// Books one record; tells whether it was not there.

@@ -1,4 +1,9 @@
 //! The sidecar from outside: its API, its stores on a real Redis, its binary, its certificates.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what fails in a test's helper fails the test"
+)]
 
 mod api;
 mod binary;
