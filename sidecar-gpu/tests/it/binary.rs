@@ -408,6 +408,23 @@ async fn report_reads_the_file_beside_a_running_sidecar_and_asks_it_by_url() {
     assert_eq!(text(&by_file.stdout), text(&by_url.stdout));
     let report: Value = serde_json::from_slice(&by_url.stdout).unwrap();
     assert_eq!(report["total"]["tokens"]["prompt"], 30);
+    let twice = run(
+        &[
+            "report",
+            "--config",
+            config,
+            "--url",
+            &url,
+            "--by",
+            "tenant:model",
+            "--json",
+        ],
+        "",
+    );
+    let twice: Value = serde_json::from_slice(&twice.stdout).unwrap();
+    assert_eq!(twice["total"]["tokens"]["prompt"], 60, "ledgers are added");
+    assert_eq!(twice["by"]["tenant:model"][0]["requests"], 4);
+    assert_eq!(twice["total"]["cost"]["exact"], "0.0000000016");
 
     let refused = run(&["report", "--url", &url, "--token", "wrong"], "");
     assert_eq!(refused.status.code(), Some(1));
