@@ -5,6 +5,8 @@
 //! it starts from are the formats' fixtures and `tests/corpus/`, which also keeps every input that
 //! ever failed: a failure prints its seed and writes its body there.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,13 +37,17 @@ struct Setup {
 
 fn setups() -> Vec<Setup> {
     let all = format!("{MODELS},{ROUTE},{BUDGETS},{TRIM},{TRUST},\"cache\":{{}}");
-    let strict = r#""sidecar":{"cluster":"c","on_failure":"closed","breaker":{"failures":2,"pause":"1s"}}"#;
+    let strict =
+        r#""sidecar":{"cluster":"c","on_failure":"closed","breaker":{"failures":2,"pause":"1s"}}"#;
     let narrow = r#""limits":{"request_body":"2KiB","response_body":"1KiB","on_failure":"closed"}"#;
     let configs = [
         (format!(r#"{{{all},"sidecar":{{"cluster":"c"}}}}"#), false),
         (format!("{{{all},{strict}}}"), false),
         (format!("{{{all},{narrow}}}"), false),
-        (format!(r#"{{{all},"mode":"dry","sidecar":{{"cluster":"c"}}}}"#), true),
+        (
+            format!(r#"{{{all},"mode":"dry","sidecar":{{"cluster":"c"}}}}"#),
+            true,
+        ),
         (format!("{{{MODELS}}}"), true),
         (String::new(), true),
     ];
@@ -106,17 +112,27 @@ fn corpus() -> Corpus {
     files(&root().join("fixtures"), &mut paths);
     files(&root().join("corpus"), &mut paths);
     paths.sort();
-    let mut corpus = Corpus { bodies: Vec::new(), answers: Vec::new() };
+    let mut corpus = Corpus {
+        bodies: Vec::new(),
+        answers: Vec::new(),
+    };
     for path in paths {
         let bytes = fs::read(&path).unwrap();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if name.contains("request") || path.starts_with(root().join("corpus")) {
             corpus.bodies.push(bytes);
         } else {
             corpus.answers.push(bytes);
         }
     }
-    assert!(corpus.bodies.len() >= 5 && corpus.answers.len() >= 5, "the fixtures are there");
+    assert!(
+        corpus.bodies.len() >= 5 && corpus.answers.len() >= 5,
+        "the fixtures are there"
+    );
     corpus
 }
 
@@ -192,22 +208,41 @@ fn verdict(rng: &mut Rng) -> Verdict {
             reset_secs: rng.u64(..),
         },
         2 => {
-            let formats = ["openai.chat", "anthropic.messages", "openai.responses", "none"];
+            let formats = [
+                "openai.chat",
+                "anthropic.messages",
+                "openai.responses",
+                "none",
+            ];
             let entry = EntryHead {
                 format: formats[rng.usize(..4)].into(),
                 model: "gpt-4o".into(),
                 tier: None,
-                usage: Usage { prompt: rng.u64(..), completion: rng.u64(..1 << 40), ..Usage::default() },
+                usage: Usage {
+                    prompt: rng.u64(..),
+                    completion: rng.u64(..1 << 40),
+                    ..Usage::default()
+                },
                 cost: None,
             };
-            Verdict::Hit { plan, age_secs: rng.u64(..), entry }
+            Verdict::Hit {
+                plan,
+                age_secs: rng.u64(..),
+                entry,
+            }
         }
         _ => Verdict::Go { plan },
     }
 }
 
-const PATHS: [&str; 6] =
-    ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages", "/other"];
+const PATHS: [&str; 6] = [
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/messages",
+    "/other",
+];
 
 /// What has happened to one request.
 #[derive(Default)]
@@ -229,7 +264,10 @@ impl Told {
                 Effect::ReplaceRequestBody(body) => {
                     self.changed = true;
                     let read = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes);
-                    assert!(read(sent).is_err() || read(body).is_ok(), "valid JSON stays valid JSON");
+                    assert!(
+                        read(sent).is_err() || read(body).is_ok(),
+                        "valid JSON stays valid JSON"
+                    );
                 }
                 Effect::SetRequestHeader(..) => self.changed = true,
                 Effect::Settle(settle, answer) => {
@@ -238,15 +276,24 @@ impl Told {
                     if let (Some(as_asked), Some(cost)) = (record.as_asked, record.cost) {
                         // Amounts at the end of the range saturate; real ones never get there.
                         let real = record.usage.total() < 1 << 40;
-                        assert!(!real || record.saved.total() == as_asked - cost, "{record:?}");
+                        assert!(
+                            !real || record.saved.total() == as_asked - cost,
+                            "{record:?}"
+                        );
                     }
-                    assert_eq!(settle.store.as_ref().map_or(0, |store| store.len), answer.len() as u64);
+                    assert_eq!(
+                        settle.store.as_ref().map_or(0, |store| store.len),
+                        answer.len() as u64
+                    );
                     assert!(record.cache != CacheResult::Hit || settle.store.is_none());
                 }
                 _ => {}
             }
         }
-        assert!(self.resumed + self.responded <= 1, "a request goes on once or is answered once");
+        assert!(
+            self.resumed + self.responded <= 1,
+            "a request goes on once or is answered once"
+        );
         assert!(self.settled <= 1 && self.calls <= 4);
     }
 
@@ -274,28 +321,51 @@ impl Life<'_> {
     /// Anything at any time.
     fn disorderly(&mut self, rng: &mut Rng, corpus: &Corpus, headers: &Headers) {
         for _ in 0..rng.usize(..12) {
-            let head = AdmitReply { verdict: verdict(rng), over: vec![rng.u16(..)] };
+            let head = AdmitReply {
+                verdict: verdict(rng),
+                over: vec![rng.u16(..)],
+            };
             let frame = damaged(&Frame { head, body: b"{}" }.encode().unwrap(), rng);
             let answer = &corpus.answers[rng.usize(..corpus.answers.len())];
             let end_of_stream = rng.bool();
             let body = self.body.clone();
             self.on(match rng.u8(..8) {
-                0 => Event::RequestHeaders { headers, end_of_stream },
-                1 => Event::RequestBodyPart { buffered: rng.usize(..10_000) },
+                0 => Event::RequestHeaders {
+                    headers,
+                    end_of_stream,
+                },
+                1 => Event::RequestBodyPart {
+                    buffered: rng.usize(..10_000),
+                },
                 2 => Event::RequestBody { body: &body },
-                3 => Event::Reply { status: [200, 500][rng.usize(..2)], body: &frame },
+                3 => Event::Reply {
+                    status: [200, 500][rng.usize(..2)],
+                    body: &frame,
+                },
                 4 => Event::ReplyFailed,
-                5 => Event::ResponseHeaders { headers, end_of_stream },
-                6 => Event::ResponseBody { chunk: answer, end_of_stream },
+                5 => Event::ResponseHeaders {
+                    headers,
+                    end_of_stream,
+                },
+                6 => Event::ResponseBody {
+                    chunk: answer,
+                    end_of_stream,
+                },
                 _ if rng.u8(..8) == 0 => Event::Done,
-                _ => Event::ResponseBody { chunk: b"", end_of_stream },
+                _ => Event::ResponseBody {
+                    chunk: b"",
+                    end_of_stream,
+                },
             });
         }
     }
 
     /// Headers, body, replies: until it is on its way or answered.
     fn request(&mut self, rng: &mut Rng, corpus: &Corpus, headers: &Headers) {
-        let (flow, _) = self.on(Event::RequestHeaders { headers, end_of_stream: false });
+        let (flow, _) = self.on(Event::RequestHeaders {
+            headers,
+            end_of_stream: false,
+        });
         if flow == Flow::Continue || self.told.responded > 0 {
             return;
         }
@@ -311,13 +381,22 @@ impl Life<'_> {
         let mut answered = 0;
         while answered < self.told.calls && self.told.open() {
             answered = self.told.calls;
-            let head = AdmitReply { verdict: verdict(rng), over: vec![] };
+            let head = AdmitReply {
+                verdict: verdict(rng),
+                over: vec![],
+            };
             let body = &corpus.answers[rng.usize(..corpus.answers.len())];
             let frame = Frame { head, body }.encode().unwrap();
             match rng.u8(..8) {
                 0 => self.on(Event::ReplyFailed),
-                1 => self.on(Event::Reply { status: 200, body: &damaged(&frame, rng) }),
-                _ => self.on(Event::Reply { status: 200, body: &frame }),
+                1 => self.on(Event::Reply {
+                    status: 200,
+                    body: &damaged(&frame, rng),
+                }),
+                _ => self.on(Event::Reply {
+                    status: 200,
+                    body: &frame,
+                }),
             };
         }
         assert!(!self.told.open(), "no request is left hanging");
@@ -332,18 +411,35 @@ impl Life<'_> {
             _ => "text/event-stream",
         };
         let status = ["200", "200", "200", "429", "500", "x"][rng.usize(..6)];
-        let head = [(":status", status), ("content-type", kind), ("x-sluice-cost", "1")];
+        let head = [
+            (":status", status),
+            ("content-type", kind),
+            ("x-sluice-cost", "1"),
+        ];
         let head: Headers = head.into_iter().collect();
-        let (mut flow, _) = self.on(Event::ResponseHeaders { headers: &head, end_of_stream: false });
+        let (mut flow, _) = self.on(Event::ResponseHeaders {
+            headers: &head,
+            end_of_stream: false,
+        });
         let (mut from, mut at) = (0, 0);
         let stride = [3, 200, 5000][rng.usize(..3)];
         while at < answer.len() && rng.u8(..100) != 0 {
             at = (at + 1 + rng.usize(..stride)).min(answer.len());
-            let chunk = if flow == Flow::Pause { &answer[..at] } else { &answer[from..at] };
+            let chunk = if flow == Flow::Pause {
+                &answer[..at]
+            } else {
+                &answer[from..at]
+            };
             from = at;
             let end_of_stream = at == answer.len() && rng.u8(..8) != 0;
-            (flow, _) = self.on(Event::ResponseBody { chunk, end_of_stream });
-            assert!(!(flow == Flow::Pause && end_of_stream), "the end of an answer is never held");
+            (flow, _) = self.on(Event::ResponseBody {
+                chunk,
+                end_of_stream,
+            });
+            assert!(
+                !(flow == Flow::Pause && end_of_stream),
+                "the end of an answer is never held"
+            );
         }
     }
 }
@@ -352,7 +448,11 @@ impl Life<'_> {
 fn live(rng: &mut Rng, setup: &Setup, vm: &mut Vm, world: &mut World, corpus: &Corpus) {
     let body = damaged(&corpus.bodies[rng.usize(..corpus.bodies.len())], rng);
     world.now_ns += rng.u64(..2_000_000_000);
-    let mut head = vec![(":method", "POST"), (":path", PATHS[rng.usize(..PATHS.len())]), (":authority", "h")];
+    let mut head = vec![
+        (":method", "POST"),
+        (":path", PATHS[rng.usize(..PATHS.len())]),
+        (":authority", "h"),
+    ];
     let extra = [
         ("x-key", "k"),
         ("x-sluice-tier", "large"),
@@ -362,7 +462,13 @@ fn live(rng: &mut Rng, setup: &Setup, vm: &mut Vm, world: &mut World, corpus: &C
     ];
     head.extend(extra.into_iter().filter(|_| rng.u8(..5) == 0));
     let headers: Headers = head.into_iter().collect();
-    let mut life = Life { exchange: Exchange::new(), vm, world, told: Told::default(), body };
+    let mut life = Life {
+        exchange: Exchange::new(),
+        vm,
+        world,
+        told: Told::default(),
+        body,
+    };
     if rng.u8(..4) == 0 {
         life.disorderly(rng, corpus, &headers);
     } else {
@@ -371,14 +477,20 @@ fn live(rng: &mut Rng, setup: &Setup, vm: &mut Vm, world: &mut World, corpus: &C
             life.response(rng, corpus);
         }
     }
-    assert!(!(setup.dry && life.told.changed), "what is dry changes nothing");
+    assert!(
+        !(setup.dry && life.told.changed),
+        "what is dry changes nothing"
+    );
     life.on(Event::Done);
     let (_, late) = life.on(Event::ReplyFailed);
     assert_eq!(late, 0, "nothing happens after the end");
 }
 
 fn from_env(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+    std::env::var(name)
+        .ok()
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(default)
 }
 
 #[test]
@@ -388,7 +500,10 @@ fn no_sequence_of_events_panics_hangs_or_is_told_twice() {
     let (corpus, setups) = (corpus(), setups());
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let vm = |setup: &Setup| Vm::new(setup.plan.clone(), Tokens::load(&setup.plan.encodings()));
-    let mut worlds: Vec<_> = setups.iter().map(|setup| (vm(setup), World::default())).collect();
+    let mut worlds: Vec<_> = setups
+        .iter()
+        .map(|setup| (vm(setup), World::default()))
+        .collect();
     let mut lives = 0_u64;
     while Instant::now() < deadline {
         let seed = first + lives;
@@ -415,7 +530,9 @@ fn keep(seed: u64, setups: usize, corpus: &Corpus) {
     let body = damaged(&corpus.bodies[rng.usize(..corpus.bodies.len())], &mut rng);
     let dir = root().join("corpus");
     let file = dir.join(format!("failed-{seed}.json"));
-    fs::create_dir_all(dir).and_then(|()| fs::write(&file, body)).unwrap();
+    fs::create_dir_all(dir)
+        .and_then(|()| fs::write(&file, body))
+        .unwrap();
     eprintln!("seed {seed} failed; its body is kept as {}", file.display());
 }
 

@@ -88,10 +88,6 @@ pub struct Savings {
     pub offload: Usd,
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde's skip_serializing_if passes references"
-)]
 fn is_zero(amount: &Usd) -> bool {
     *amount == Usd::ZERO
 }

@@ -6,13 +6,14 @@ mod lower;
 mod plan;
 mod raw;
 mod read;
+mod structpb;
 #[cfg(test)]
 mod tests;
 mod values;
 
 pub use plan::{
-    BudgetRule, Caching, ClaimPath, HashKey, Identity, InputLimit, Limits, Matcher, Model, Plan, Price, Reserve, RoutePlan, Routing,
-    Sidecar, Source, Tier, Trimming, Trust,
+    BudgetRule, Caching, ClaimPath, HashKey, Identity, InputLimit, Limits, Matcher, Model, Plan,
+    Price, Reserve, RoutePlan, Routing, Sidecar, Source, Tier, Trimming, Trust,
 };
 pub use raw::{Mode, OnFailure, Per, Scope};
 
@@ -31,13 +32,14 @@ pub struct Fault {
 pub struct Faults(pub Vec<Fault>);
 
 impl Plan {
-    /// Reads and checks a config. `env` looks up the `NAME` of `env:NAME` secrets.
+    /// Reads and checks a config: JSON, or a `Struct` in the form that Envoy hands to a plug-in.
+    /// `env` looks up the `NAME` of `env:NAME` secrets.
     ///
     /// # Errors
     /// Every fault that was found.
-    pub fn parse(json: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Plan, Faults> {
+    pub fn parse(config: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Plan, Faults> {
         let mut faults = Vec::new();
-        let raw = read::config(json, &mut faults);
+        let raw = read::config(config, &mut faults);
         let plan = lower::plan(&raw, env, &mut faults);
         match plan {
             Some(plan) if faults.is_empty() => Ok(plan),

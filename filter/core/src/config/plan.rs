@@ -37,27 +37,38 @@ impl Plan {
     /// Index of the first override that matches a request; None is the defaults.
     #[must_use]
     pub fn route_index(&self, headers: &Headers) -> Option<usize> {
-        self.routes.iter().position(|(matcher, _)| matcher.matches(headers))
+        self.routes
+            .iter()
+            .position(|(matcher, _)| matcher.matches(headers))
     }
 
     /// The settings of that index.
     #[must_use]
     pub fn route_at(&self, index: Option<usize>) -> &RoutePlan {
-        index.and_then(|index| self.routes.get(index)).map_or(&self.default, |(_, route)| route)
+        index
+            .and_then(|index| self.routes.get(index))
+            .map_or(&self.default, |(_, route)| route)
     }
 
     /// The model of that name; a dated snapshot (`gpt-4o-2024-08-06`, `claude-…-20250929`) is its
     /// undated model where it is not listed itself. The name is the config's.
     #[must_use]
     pub fn model(&self, name: &str) -> Option<(&str, &Model)> {
-        let found = self.models.get_key_value(name).or_else(|| self.models.get_key_value(undated(name)?))?;
+        let found = self
+            .models
+            .get_key_value(name)
+            .or_else(|| self.models.get_key_value(undated(name)?))?;
         Some((found.0.as_str(), found.1))
     }
 
     /// The vocabularies that the config's models name.
     #[must_use]
     pub fn encodings(&self) -> Vec<Encoding> {
-        let mut encodings: Vec<_> = self.models.values().filter_map(|model| model.encoding).collect();
+        let mut encodings: Vec<_> = self
+            .models
+            .values()
+            .filter_map(|model| model.encoding)
+            .collect();
         encodings.sort_unstable();
         encodings.dedup();
         encodings
@@ -68,7 +79,13 @@ impl Plan {
 fn undated(name: &str) -> Option<&str> {
     ["-dddd-dd-dd", "-dddddddd"].into_iter().find_map(|date| {
         let (model, suffix) = name.split_at_checked(name.len().checked_sub(date.len())?)?;
-        let fits = suffix.bytes().zip(date.bytes()).all(|(b, d)| if d == b'd' { b.is_ascii_digit() } else { b == d });
+        let fits = suffix.bytes().zip(date.bytes()).all(|(b, d)| {
+            if d == b'd' {
+                b.is_ascii_digit()
+            } else {
+                b == d
+            }
+        });
         fits.then_some(model)
     })
 }
@@ -131,7 +148,10 @@ impl Price {
     /// What `usage` costs.
     #[must_use]
     pub fn of(&self, usage: &Usage) -> Usd {
-        let plain = usage.prompt.saturating_sub(usage.cached).saturating_sub(usage.cache_write);
+        let plain = usage
+            .prompt
+            .saturating_sub(usage.cached)
+            .saturating_sub(usage.cache_write);
         self.input.times(plain)
             + self.cached_input.times(usage.cached)
             + self.cache_write.times(usage.cache_write)
@@ -261,16 +281,24 @@ impl Matcher {
         };
         let path = headers.get(":path").unwrap_or("");
         let path = path.split('?').next().unwrap_or(path);
-        self.host.as_ref().is_none_or(|pattern| match pattern.strip_prefix('*') {
-            Some(suffix) => host.len() > suffix.len() && ends_with_ignore_case(host, suffix),
-            None => host.eq_ignore_ascii_case(pattern),
-        }) && self.path.as_ref().is_none_or(|pattern| match pattern.strip_suffix('*') {
-            Some(prefix) => path.starts_with(prefix),
-            None => path == pattern,
-        }) && self
-            .headers
-            .iter()
-            .all(|(name, value)| headers.get(name).is_some_and(|found| value == "*" || found == value))
+        self.host
+            .as_ref()
+            .is_none_or(|pattern| match pattern.strip_prefix('*') {
+                Some(suffix) => host.len() > suffix.len() && ends_with_ignore_case(host, suffix),
+                None => host.eq_ignore_ascii_case(pattern),
+            })
+            && self
+                .path
+                .as_ref()
+                .is_none_or(|pattern| match pattern.strip_suffix('*') {
+                    Some(prefix) => path.starts_with(prefix),
+                    None => path == pattern,
+                })
+            && self.headers.iter().all(|(name, value)| {
+                headers
+                    .get(name)
+                    .is_some_and(|found| value == "*" || found == value)
+            })
     }
 }
 
@@ -346,7 +374,11 @@ impl InputLimit {
     /// The limit for a request, the most specific first: tenant, model, general.
     #[must_use]
     pub fn of(&self, tenant: &str, model: &str) -> Option<u64> {
-        self.tenants.get(tenant).or_else(|| self.models.get(model)).copied().or(self.limit)
+        self.tenants
+            .get(tenant)
+            .or_else(|| self.models.get(model))
+            .copied()
+            .or(self.limit)
     }
 }
 
@@ -367,7 +399,12 @@ pub struct Caching {
 
 impl Default for Caching {
     fn default() -> Self {
-        Caching { mode: Mode::Off, scope: Scope::Tenant, ttl_secs: 600, max_answer: 256 << 10, max_temperature: 1.0 }
+        Caching {
+            mode: Mode::Off,
+            scope: Scope::Tenant,
+            ttl_secs: 600,
+            max_answer: 256 << 10,
+            max_temperature: 1.0,
+        }
     }
 }
-

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer};
 use sluice_wire::{Over, Window};
 
 use super::values::{Bytes, Count, Millis};
 
 /// How far a lever goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
     /// Not at all.
     #[default]
@@ -18,6 +20,31 @@ pub enum Mode {
     Dry,
     /// Acts.
     On,
+}
+
+/// YAML 1.1, which Envoy reads, makes booleans of `on` and `off`; both are taken.
+impl<'de> Deserialize<'de> for Mode {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct Word;
+        impl Visitor<'_> for Word {
+            type Value = Mode;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("off, dry or on")
+            }
+            fn visit_bool<E: Error>(self, on: bool) -> Result<Mode, E> {
+                Ok(if on { Mode::On } else { Mode::Off })
+            }
+            fn visit_str<E: Error>(self, word: &str) -> Result<Mode, E> {
+                match word {
+                    "off" => Ok(Mode::Off),
+                    "dry" => Ok(Mode::Dry),
+                    "on" => Ok(Mode::On),
+                    other => Err(E::unknown_variant(other, &["off", "dry", "on"])),
+                }
+            }
+        }
+        reader.deserialize_any(Word)
+    }
 }
 
 /// What happens where something of ours fails.
@@ -144,7 +171,10 @@ pub(crate) struct Tier {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged, expecting = "a model's name, or a map from API family (openai, anthropic, …) to a model's name")]
+#[serde(
+    untagged,
+    expecting = "a model's name, or a map from API family (openai, anthropic, …) to a model's name"
+)]
 pub(crate) enum TierModel {
     Name(String),
     ByFamily(BTreeMap<String, String>),
@@ -270,7 +300,10 @@ pub(crate) fn overlay_routing(base: Option<&Routing>, over: Option<&Routing>) ->
     })
 }
 
-pub(crate) fn overlay_trimming(base: Option<&Trimming>, over: Option<&Trimming>) -> Option<Trimming> {
+pub(crate) fn overlay_trimming(
+    base: Option<&Trimming>,
+    over: Option<&Trimming>,
+) -> Option<Trimming> {
     both(base, over, |base, over| Trimming {
         mode: over.mode.or(base.mode),
         input_tokens: over.input_tokens.or(base.input_tokens),
@@ -281,10 +314,12 @@ pub(crate) fn overlay_caching(base: Option<&Caching>, over: Option<&Caching>) ->
     both(base, over, |base, over| Caching {
         mode: over.mode.or(base.mode),
         scope: over.scope.or(base.scope),
-        exact: both(base.exact.as_ref(), over.exact.as_ref(), |base, over| Exact {
-            ttl: over.ttl.or(base.ttl),
-            max_answer: over.max_answer.or(base.max_answer),
-            max_temperature: over.max_temperature.or(base.max_temperature),
+        exact: both(base.exact.as_ref(), over.exact.as_ref(), |base, over| {
+            Exact {
+                ttl: over.ttl.or(base.ttl),
+                max_answer: over.max_answer.or(base.max_answer),
+                max_temperature: over.max_temperature.or(base.max_temperature),
+            }
         }),
     })
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 
-use super::Fault;
-use super::raw::{Budget, Caching, Identity, Limits, Mode, Model, Reserve, Route, Routing, Sidecar, Trimming};
+use super::raw::{
+    Budget, Caching, Identity, Limits, Mode, Model, Reserve, Route, Routing, Sidecar, Trimming,
+};
+use super::{Fault, structpb};
 use crate::json::{self, Object};
 
 /// The config's sections as they were written. What could not be read is absent, with a fault.
@@ -29,28 +31,35 @@ pub(super) struct Config {
 const SECTIONS: &str =
     "mode, sidecar, models, identity, route, trim, budgets, reserve, cache, limits, routes, serve";
 
-pub(super) fn config(json: &[u8], faults: &mut Vec<Fault>) -> Config {
+pub(super) fn config(bytes: &[u8], faults: &mut Vec<Fault>) -> Config {
     let mut config = Config::default();
-    // Envoy hands over nothing at all when no configuration was written: every lever off.
-    let text = match std::str::from_utf8(json) {
-        Ok(text) if text.trim().is_empty() => return config,
+    let mut fault = |message: String| {
+        faults.push(Fault {
+            path: "(config)".into(),
+            message,
+        });
+    };
+    let text = match structpb::json_text(bytes) {
         Ok(text) => text,
         Err(error) => {
-            faults.push(Fault { path: "(config)".into(), message: format!("not UTF-8: {error}") });
+            fault(error.to_string());
             return config;
         }
     };
-    let object = match Object::parse(text) {
+    let object = match Object::parse(&text) {
         Ok(object) => object,
         Err(error) => {
-            faults.push(Fault { path: "(config)".into(), message: format!("expected a JSON object: {error}") });
+            fault(format!("expected a JSON object: {error}"));
             return config;
         }
     };
     let mut seen: Vec<&str> = Vec::new();
     for (name, raw) in object.iter() {
         if seen.contains(&name) {
-            faults.push(Fault { path: name.into(), message: "stands twice".into() });
+            faults.push(Fault {
+                path: name.into(),
+                message: "stands twice".into(),
+            });
         }
         seen.push(name);
         match name {
@@ -87,7 +96,10 @@ fn section<T: DeserializeOwned>(path: &str, raw: &str, faults: &mut Vec<Fault>) 
                 inner if inner.starts_with('[') => format!("{path}{inner}"),
                 inner => format!("{path}.{inner}"),
             };
-            faults.push(Fault { path, message: without_position(&error.into_inner()) });
+            faults.push(Fault {
+                path,
+                message: without_position(&error.into_inner()),
+            });
             None
         }
     }
@@ -108,10 +120,15 @@ fn list<T: DeserializeOwned>(path: &str, raw: &str, faults: &mut Vec<Fault>) -> 
         Ok(elements) => elements
             .into_iter()
             .enumerate()
-            .filter_map(|(index, raw)| Some((index, section(&format!("{path}[{index}]"), raw, faults)?)))
+            .filter_map(|(index, raw)| {
+                Some((index, section(&format!("{path}[{index}]"), raw, faults)?))
+            })
             .collect(),
         Err(error) => {
-            faults.push(Fault { path: path.into(), message: without_position(&error) });
+            faults.push(Fault {
+                path: path.into(),
+                message: without_position(&error),
+            });
             Vec::new()
         }
     }
@@ -121,10 +138,18 @@ fn map<T: DeserializeOwned>(path: &str, raw: &str, faults: &mut Vec<Fault>) -> B
     match Object::parse(raw) {
         Ok(object) => object
             .iter()
-            .filter_map(|(key, raw)| Some((key.to_owned(), section(&format!("{path}.{key}"), raw, faults)?)))
+            .filter_map(|(key, raw)| {
+                Some((
+                    key.to_owned(),
+                    section(&format!("{path}.{key}"), raw, faults)?,
+                ))
+            })
             .collect(),
         Err(error) => {
-            faults.push(Fault { path: path.into(), message: without_position(&error) });
+            faults.push(Fault {
+                path: path.into(),
+                message: without_position(&error),
+            });
             BTreeMap::new()
         }
     }

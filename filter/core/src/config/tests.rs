@@ -12,7 +12,10 @@ fn parse(json: &str) -> Result<Plan, Faults> {
 
 fn faults(json: &str) -> Vec<(String, String)> {
     let faults = parse(json).expect_err("a config with faults").0;
-    faults.into_iter().map(|fault| (fault.path, fault.message)).collect()
+    faults
+        .into_iter()
+        .map(|fault| (fault.path, fault.message))
+        .collect()
 }
 
 /// The config in one screen, as the README shows it, in the form that Envoy makes of YAML.
@@ -56,42 +59,108 @@ const FULL: &str = r#"{
 fn the_whole_config_becomes_a_plan() {
     let plan = parse(FULL).unwrap();
     let sidecar = plan.sidecar.as_ref().unwrap();
-    assert_eq!((sidecar.timeout_ms, sidecar.breaker_failures, sidecar.breaker_pause_ns), (50, 3, 2_000_000_000));
-    assert_eq!((sidecar.secret.as_deref(), sidecar.on_failure), (Some("s3cret"), OnFailure::Closed));
-    assert!(!format!("{plan:?}").contains("s3cret"), "secrets are never printed");
+    assert_eq!(
+        (
+            sidecar.timeout_ms,
+            sidecar.breaker_failures,
+            sidecar.breaker_pause_ns
+        ),
+        (50, 3, 2_000_000_000)
+    );
+    assert_eq!(
+        (sidecar.secret.as_deref(), sidecar.on_failure),
+        (Some("s3cret"), OnFailure::Closed)
+    );
+    assert!(
+        !format!("{plan:?}").contains("s3cret"),
+        "secrets are never printed"
+    );
 
-    let budgets: Vec<_> = plan.budgets.iter().map(|rule| (rule.unit, rule.limit, rule.every, rule.over, rule.series)).collect();
+    let budgets: Vec<_> = plan
+        .budgets
+        .iter()
+        .map(|rule| (rule.unit, rule.limit, rule.every, rule.over, rule.series))
+        .collect();
     assert_eq!(
         budgets,
         [
             (Unit::Tokens, 2_000_000, Window::Day, Over::Reject, 0),
             (Unit::Tokens, 1_000_000, Window::Day, Over::Shadow, 1),
-            (Unit::Usd, 50_000_000_000_000, Window::Month, Over::SmallTier, 0),
+            (
+                Unit::Usd,
+                50_000_000_000_000,
+                Window::Month,
+                Over::SmallTier,
+                0
+            ),
         ]
     );
     let tiers = &plan.default.route.tiers;
     assert_eq!(tiers[0].models["anthropic"], "claude-haiku-4-5");
-    assert_eq!(tiers[1].models, BTreeMap::from([("openai".to_owned(), "gpt-4o".to_owned())]));
-    assert_eq!((tiers[1].below, tiers[1].max_tokens), (f64::INFINITY, Some(1024)));
+    assert_eq!(
+        tiers[1].models,
+        BTreeMap::from([("openai".to_owned(), "gpt-4o".to_owned())])
+    );
+    assert_eq!(
+        (tiers[1].below, tiers[1].max_tokens),
+        (f64::INFINITY, Some(1024))
+    );
     assert_eq!(plan.encodings().len(), 2);
-    assert_eq!(plan.warnings, ["models.own: no price; its cost is reported as unknown"]);
+    assert_eq!(
+        plan.warnings,
+        ["models.own: no price; its cost is reported as unknown"]
+    );
 }
 
 #[test]
 fn a_lever_goes_as_far_as_its_own_mode_and_the_ceiling_allow() {
     let plan = parse(FULL).unwrap();
     let default = &plan.default;
-    assert_eq!((default.route.mode, default.trim.mode, default.cache.mode), (Mode::On, Mode::Dry, Mode::On));
+    assert_eq!(
+        (default.route.mode, default.trim.mode, default.cache.mode),
+        (Mode::On, Mode::Dry, Mode::On)
+    );
     let internal = &plan.routes[0].1;
-    assert_eq!((internal.mode, internal.route.mode, internal.trim.mode, internal.cache.mode), (Mode::Dry, Mode::Dry, Mode::Dry, Mode::Dry));
-    assert!(internal.route.pin && !internal.route.tiers.is_empty(), "an override keeps what it does not name");
-    assert_eq!((internal.cache.ttl_secs, internal.cache.max_answer), (60, 256 << 10));
-    assert_eq!(parse("{}").unwrap().default.cache.mode, Mode::Off, "a lever that is not named is off");
+    assert_eq!(
+        (
+            internal.mode,
+            internal.route.mode,
+            internal.trim.mode,
+            internal.cache.mode
+        ),
+        (Mode::Dry, Mode::Dry, Mode::Dry, Mode::Dry)
+    );
+    assert!(
+        internal.route.pin && !internal.route.tiers.is_empty(),
+        "an override keeps what it does not name"
+    );
+    assert_eq!(
+        (internal.cache.ttl_secs, internal.cache.max_answer),
+        (60, 256 << 10)
+    );
+    assert_eq!(
+        parse("{}").unwrap().default.cache.mode,
+        Mode::Off,
+        "a lever that is not named is off"
+    );
     assert_eq!(parse("").unwrap().default.route.mode, Mode::Off);
     let off = parse(r#"{"mode":"off","cache":{"mode":"on"}}"#).unwrap();
     assert_eq!(off.default.cache.mode, Mode::Off);
     let louder = parse(r#"{"mode":"dry","routes":[{"name":"a","match":{"path":"/x"},"mode":"on","cache":{"mode":"on"}}]}"#).unwrap();
-    assert_eq!(louder.routes[0].1.cache.mode, Mode::Dry, "an override does not lift the overall ceiling");
+    assert_eq!(
+        louder.routes[0].1.cache.mode,
+        Mode::Dry,
+        "an override does not lift the overall ceiling"
+    );
+}
+
+#[test]
+fn modes_are_words_or_what_envoys_yaml_makes_of_them() {
+    let mode = |json: &str| parse(&format!(r#"{{"mode":{json}}}"#)).map(|plan| plan.default.mode);
+    assert_eq!(mode("true"), Ok(Mode::On));
+    assert_eq!(mode("false"), Ok(Mode::Off));
+    assert_eq!(mode("\"dry\""), Ok(Mode::Dry));
+    assert!(mode("1").is_err());
 }
 
 #[test]
@@ -101,9 +170,20 @@ fn overrides_match_on_host_path_and_headers() {
         let headers: Headers = pairs.iter().map(|(name, value)| (*name, *value)).collect();
         plan.route_index(&headers)
     };
-    let fits = [(":authority", "api.ACME.com:8080"), (":path", "/v1/chat/completions?x=1"), ("x-team", "ml")];
+    let fits = [
+        (":authority", "api.ACME.com:8080"),
+        (":path", "/v1/chat/completions?x=1"),
+        ("x-team", "ml"),
+    ];
     assert_eq!(index(&fits), Some(0));
-    for (at, other) in [(":authority", "acme.com"), (":path", "/v1/embeddings"), ("x-team", "web")].into_iter().enumerate() {
+    for (at, other) in [
+        (":authority", "acme.com"),
+        (":path", "/v1/embeddings"),
+        ("x-team", "web"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let mut headers = fits;
         headers[at] = other;
         assert_eq!(index(&headers), None, "{other:?}");
@@ -115,13 +195,24 @@ fn a_dated_snapshot_has_its_models_price() {
     let plan = parse(FULL).unwrap();
     let name = |asked: &str| plan.model(asked).map(|(name, _)| name.to_owned());
     assert_eq!(name("gpt-4o-2024-08-06").as_deref(), Some("gpt-4o"));
-    assert_eq!(name("claude-haiku-4-5-20251001").as_deref(), Some("claude-haiku-4-5"));
+    assert_eq!(
+        name("claude-haiku-4-5-20251001").as_deref(),
+        Some("claude-haiku-4-5")
+    );
     assert_eq!(name("gpt-4o-audio-preview"), None);
     assert_eq!(name("gpt-4o-2024-08-xx"), None);
     assert_eq!(name("ü-2024-08-06"), None);
     let price = plan.model("gpt-4o").unwrap().1.price.unwrap();
-    let usage = Usage { prompt: 1000, cached: 400, completion: 100, ..Usage::default() };
-    assert_eq!(price.of(&usage), Usd::from_dollars((600.0 * 2.5 + 400.0 * 1.25 + 100.0 * 10.0) / 1e6));
+    let usage = Usage {
+        prompt: 1000,
+        cached: 400,
+        completion: 100,
+        ..Usage::default()
+    };
+    assert_eq!(
+        price.of(&usage),
+        Usd::from_dollars((600.0 * 2.5 + 400.0 * 1.25 + 100.0 * 10.0) / 1e6)
+    );
 }
 
 #[test]
@@ -148,14 +239,42 @@ fn every_fault_is_told_with_its_path() {
     assert_eq!(
         paths,
         [
-            "sidecra", "mode", "models.n.inputt", "budgets[1].per", "budgets[2].tokens", "cache.semantic", "sidecar.timeout",
-            "models.m.input", "budgets[0]", "route.tiers[1].below", "route.tiers[1].name", "route.tiers[2].below",
+            "sidecra",
+            "mode",
+            "models.n.inputt",
+            "budgets[1].per",
+            "budgets[2].tokens",
+            "cache.semantic",
+            "sidecar.timeout",
+            "models.m.input",
+            "budgets[0]",
+            "route.tiers[1].below",
+            "route.tiers[1].name",
+            "route.tiers[2].below",
         ]
     );
-    let of = |path: &str| found.iter().find(|(at, _)| at == path).map(|(_, message)| message.as_str()).unwrap();
-    assert!(of("budgets[1].per").contains("`team`") && of("budgets[1].per").contains("tenant"), "{}", of("budgets[1].per"));
-    assert!(of("sidecar.timeout").contains("50ms"), "{}", of("sidecar.timeout"));
-    assert!(of("sidecra").contains("sidecar, models"), "{}", of("sidecra"));
+    let of = |path: &str| {
+        found
+            .iter()
+            .find(|(at, _)| at == path)
+            .map(|(_, message)| message.as_str())
+            .unwrap()
+    };
+    assert!(
+        of("budgets[1].per").contains("`team`") && of("budgets[1].per").contains("tenant"),
+        "{}",
+        of("budgets[1].per")
+    );
+    assert!(
+        of("sidecar.timeout").contains("50ms"),
+        "{}",
+        of("sidecar.timeout")
+    );
+    assert!(
+        of("sidecra").contains("sidecar, models"),
+        "{}",
+        of("sidecra")
+    );
 }
 
 #[test]
@@ -177,7 +296,15 @@ fn a_fault_in_an_inherited_section_is_told_once() {
 
 #[test]
 fn garbage_is_refused_without_a_panic() {
-    for json in ["[]", "nonsense", "{\"mode\":", "null", "{\"models\": []}", "{\"budgets\": {}}", "{\"mode\":\"on\",\"mode\":\"on\"}"] {
+    for json in [
+        "[]",
+        "nonsense",
+        "{\"mode\":",
+        "null",
+        "{\"models\": []}",
+        "{\"budgets\": {}}",
+        "{\"mode\":\"on\",\"mode\":\"on\"}",
+    ] {
         assert!(parse(json).is_err(), "{json}");
     }
     assert!(Plan::parse(&[0xff, 0xfe], &|_| None).is_err());
@@ -185,7 +312,28 @@ fn garbage_is_refused_without_a_panic() {
 
 #[test]
 fn levers_of_later_versions_are_unknown() {
-    for json in [r#"{"batch":{}}"#, r#"{"trim":{"history":{}}}"#, r#"{"route":{"experiment":{}}}"#, r#"{"cache":{"negative":{}}}"#, r#"{"trim":{"input_tokens":{"limit":1,"over":"trim"}}}"#] {
+    for json in [
+        r#"{"batch":{}}"#,
+        r#"{"trim":{"history":{}}}"#,
+        r#"{"route":{"experiment":{}}}"#,
+        r#"{"cache":{"negative":{}}}"#,
+        r#"{"trim":{"input_tokens":{"limit":1,"over":"trim"}}}"#,
+    ] {
         assert!(parse(json).is_err(), "{json}");
     }
+}
+
+#[test]
+fn a_mode_that_envoys_yaml_reader_made_a_boolean_is_read() {
+    let cache = |mode: &str| {
+        parse(&format!(r#"{{"mode":{mode},"cache":{{"mode":true}}}}"#))
+            .unwrap()
+            .default
+            .cache
+            .mode
+    };
+    assert_eq!(
+        (cache("true"), cache("false"), cache("\"dry\"")),
+        (Mode::On, Mode::Off, Mode::Dry)
+    );
 }

@@ -29,7 +29,9 @@ fn digits(text: &str) -> Option<u64> {
 /// Splits `10ms` into its number and its unit.
 fn with_unit(text: &str) -> Option<(u64, &str)> {
     let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '_')
+        .unwrap_or(text.len());
     Some((digits(&text[..end])?, text[end..].trim()))
 }
 
@@ -80,13 +82,17 @@ impl Visitor<'_> for Reader {
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<u64, E> {
-        (self.number)(value).ok_or_else(|| E::custom(format!("found {value}, expected {}", self.expected)))
+        (self.number)(value)
+            .ok_or_else(|| E::custom(format!("found {value}, expected {}", self.expected)))
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<u64, E> {
         match u64::try_from(value) {
             Ok(value) => self.visit_u64(value),
-            Err(_) => Err(E::custom(format!("found {value}, expected {}", self.expected))),
+            Err(_) => Err(E::custom(format!(
+                "found {value}, expected {}",
+                self.expected
+            ))),
         }
     }
 
@@ -95,19 +101,29 @@ impl Visitor<'_> for Reader {
         if value.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&value) {
             self.visit_u64(value as u64)
         } else {
-            Err(E::custom(format!("found {value}, expected {}", self.expected)))
+            Err(E::custom(format!(
+                "found {value}, expected {}",
+                self.expected
+            )))
         }
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<u64, E> {
-        (self.text)(value).ok_or_else(|| E::custom(format!("found `{value}`, expected {}", self.expected)))
+        (self.text)(value)
+            .ok_or_else(|| E::custom(format!("found `{value}`, expected {}", self.expected)))
     }
 }
 
 impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
         let expected = "a whole number, like 2000 or 2_000_000";
-        reader.deserialize_any(Reader { expected, number: Some, text: count }).map(Count)
+        reader
+            .deserialize_any(Reader {
+                expected,
+                number: Some,
+                text: count,
+            })
+            .map(Count)
     }
 }
 
@@ -115,14 +131,26 @@ impl<'de> Deserialize<'de> for Millis {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
         let expected = "a length of time with its unit, like 50ms, 20s, 10m, 1h or 1d";
         let number = |value| (value == 0).then_some(0);
-        reader.deserialize_any(Reader { expected, number, text: millis }).map(Millis)
+        reader
+            .deserialize_any(Reader {
+                expected,
+                number,
+                text: millis,
+            })
+            .map(Millis)
     }
 }
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
         let expected = "a size, like 256KiB, 8MiB or a number of bytes";
-        reader.deserialize_any(Reader { expected, number: Some, text: bytes }).map(Bytes)
+        reader
+            .deserialize_any(Reader {
+                expected,
+                number: Some,
+                text: bytes,
+            })
+            .map(Bytes)
     }
 }
 
@@ -136,10 +164,25 @@ mod tests {
 
     #[test]
     fn numbers_come_as_integers_doubles_and_strings_with_underscores() {
-        for json in ["2000000", "2000000.0", "2e6", "\"2_000_000\"", "\"2000000\""] {
+        for json in [
+            "2000000",
+            "2000000.0",
+            "2e6",
+            "\"2_000_000\"",
+            "\"2000000\"",
+        ] {
             assert_eq!(read::<Count>(json), Ok(Count(2_000_000)), "{json}");
         }
-        for json in ["-1", "1.5", "\"_1\"", "\"\"", "\"1k\"", "true", "1e300", "\"99999999999999999999\""] {
+        for json in [
+            "-1",
+            "1.5",
+            "\"_1\"",
+            "\"\"",
+            "\"1k\"",
+            "true",
+            "1e300",
+            "\"99999999999999999999\"",
+        ] {
             assert!(read::<Count>(json).is_err(), "{json}");
         }
     }
@@ -149,7 +192,9 @@ mod tests {
         assert_eq!(read::<Millis>("\"50ms\""), Ok(Millis(50)));
         assert_eq!(read::<Millis>("\"2m\""), Ok(Millis(120_000)));
         assert_eq!(read::<Millis>("\"1d\""), Ok(Millis(86_400_000)));
-        let error = read::<Millis>("50").map(|_| ()).map_err(|error| error.contains("50ms, 20s"));
+        let error = read::<Millis>("50")
+            .map(|_| ())
+            .map_err(|error| error.contains("50ms, 20s"));
         assert_eq!(error, Err(true));
         assert!(read::<Millis>("\"5 weeks\"").is_err());
     }

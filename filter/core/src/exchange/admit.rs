@@ -2,21 +2,23 @@
 
 use sluice_wire::{AdmitReply, AdmitRequest, CacheResult, EntryHead, Frame, Verdict, header, path};
 
-use super::facts::{CacheWish, Facts};
+use super::facts::{CacheWish, Option_};
 use super::request::recount;
 use super::{Effect, Effects, Exchange, Host, Phase, Vm};
 use crate::config::{Mode, OnFailure};
 use crate::formats::{ApiError, ErrorKind};
-use crate::json::{self, Object};
 use crate::policy::budget::{self, Local};
 
 impl Exchange {
     /// Asks whether the request may go and whether its answer is known.
     pub(super) fn admit(&mut self, vm: &mut Vm, host: &mut dyn Host, effects: &mut Effects) {
-        let Some(facts) = self.facts.as_mut() else { return };
+        let Some(facts) = self.facts.as_mut() else {
+            return;
+        };
         let plan = vm.plan.clone();
         let nothing_to_ask = facts.options.iter().all(|option| {
-            option.charges.is_empty() && (option.key.is_none() || facts.cache_wish != CacheWish::Use)
+            option.charges.is_empty()
+                && (option.key.is_none() || facts.cache_wish != CacheWish::Use)
         });
         if nothing_to_ask {
             self.send(vm, effects);
@@ -45,10 +47,19 @@ impl Exchange {
                 })
                 .collect(),
         };
-        match (Frame { head: request, body: b"" }).encode() {
+        match (Frame {
+            head: request,
+            body: b"",
+        })
+        .encode()
+        {
             Ok(body) => {
                 self.phase = Phase::Asked;
-                effects.list.push(Effect::Call { path: path::ADMIT, body, timeout_ms: sidecar.timeout_ms });
+                effects.list.push(Effect::Call {
+                    path: path::ADMIT,
+                    body,
+                    timeout_ms: sidecar.timeout_ms,
+                });
                 effects.flow = super::Flow::Pause;
             }
             Err(_) => self.without_sidecar(vm, host, effects),
@@ -67,8 +78,14 @@ impl Exchange {
             return;
         }
         let read = reply.and_then(|(status, body)| {
-            let frame = Frame::<AdmitReply, _>::decode(body).ok().filter(|_| status == 200)?;
-            let known = |plan: u8| self.facts.as_ref().is_some_and(|facts| usize::from(plan) < facts.options.len());
+            let frame = Frame::<AdmitReply, _>::decode(body)
+                .ok()
+                .filter(|_| status == 200)?;
+            let known = |plan: u8| {
+                self.facts
+                    .as_ref()
+                    .is_some_and(|facts| usize::from(plan) < facts.options.len())
+            };
             match &frame.head.verdict {
                 Verdict::Go { plan } | Verdict::Hit { plan, .. } if !known(*plan) => None,
                 Verdict::Over { rule, .. } if usize::from(*rule) >= vm.plan.budgets.len() => None,
@@ -79,7 +96,14 @@ impl Exchange {
         let Some(sidecar) = &plan.sidecar else { return };
         let Some(Frame { head, body }) = read else {
             vm.breaker.failed(sidecar, host.now_ns());
-            effects.count(if reply.is_some() { "sidecar;result=nonsense;" } else { "sidecar;result=failed;" }, 1);
+            effects.count(
+                if reply.is_some() {
+                    "sidecar;result=nonsense;"
+                } else {
+                    "sidecar;result=failed;"
+                },
+                1,
+            );
             self.without_sidecar(vm, host, effects);
             return;
         };
@@ -88,23 +112,34 @@ impl Exchange {
         for rule in &head.over {
             effects.count(&format!("budget_over;rule={rule};action=pass;"), 1);
         }
-        let Some(facts) = self.facts.as_mut() else { return };
+        let Some(facts) = self.facts.as_mut() else {
+            return;
+        };
         match head.verdict {
             Verdict::Go { plan } => {
                 facts.chosen = usize::from(plan);
                 self.send(vm, effects);
             }
-            Verdict::Hit { plan, age_secs, entry } => {
+            Verdict::Hit {
+                plan,
+                age_secs,
+                entry,
+            } => {
                 facts.chosen = usize::from(plan);
                 self.hit(&entry, body, age_secs, vm, host, effects);
             }
-            Verdict::Count if facts.options.iter().flat_map(|option| &option.charges).any(|c| c.at_most != c.reserve) => {
+            Verdict::Count if facts.options.iter().any(Option_::estimated) => {
                 recount(facts, vm);
                 self.admit(vm, host, effects);
             }
             // It asked for more than there is.
             Verdict::Count => self.without_sidecar(vm, host, effects),
-            Verdict::Over { rule, limit, used, reset_secs } => self.over_budget(rule, limit, used, reset_secs, vm, effects),
+            Verdict::Over {
+                rule,
+                limit,
+                used,
+                reset_secs,
+            } => self.over_budget(rule, limit, used, reset_secs, vm, effects),
         }
     }
 
@@ -119,11 +154,16 @@ impl Exchange {
         effects: &mut Effects,
     ) {
         let plan = vm.plan.clone();
-        let Some(facts) = self.facts.as_mut() else { return };
+        let Some(facts) = self.facts.as_mut() else {
+            return;
+        };
         let dry = facts.route(&plan).cache.mode == Mode::Dry;
         let told = match std::str::from_utf8(answer) {
             _ if dry || entry.format != facts.format.name() => None,
-            Ok(text) if facts.stream => facts.format.replay(text, facts.stream_usage).map(|sse| (sse, "text/event-stream")),
+            Ok(text) if facts.stream => facts
+                .format
+                .replay(text, facts.stream_usage)
+                .map(|sse| (sse, "text/event-stream")),
             Ok(_) => Some((answer.to_vec(), "application/json")),
             Err(_) => None,
         };
@@ -138,17 +178,29 @@ impl Exchange {
         facts.status = 200;
         facts.usage = Some(entry.usage);
         facts.body = String::new();
-        let mut headers = vec![("content-type".to_owned(), content_type.to_owned()), ("age".to_owned(), age_secs.to_string())];
+        let mut headers = vec![
+            ("content-type".to_owned(), content_type.to_owned()),
+            ("age".to_owned(), age_secs.to_string()),
+        ];
         headers.extend(facts.answer_headers(&plan));
         headers.extend(facts.cost_headers(&plan));
         self.phase = Phase::Local;
-        effects.list.push(Effect::Respond { status: 200, headers, body });
+        effects.list.push(Effect::Respond {
+            status: 200,
+            headers,
+            body,
+        });
     }
 
     fn without_sidecar(&mut self, vm: &mut Vm, host: &mut dyn Host, effects: &mut Effects) {
         let plan = vm.plan.clone();
-        let closed = plan.sidecar.as_ref().is_some_and(|sidecar| sidecar.on_failure == OnFailure::Closed);
-        let Some(facts) = self.facts.as_mut() else { return };
+        let closed = plan
+            .sidecar
+            .as_ref()
+            .is_some_and(|sidecar| sidecar.on_failure == OnFailure::Closed);
+        let Some(facts) = self.facts.as_mut() else {
+            return;
+        };
         if closed && facts.route(&plan).mode == Mode::On {
             let error = ApiError {
                 kind: ErrorKind::Unavailable,
@@ -166,11 +218,17 @@ impl Exchange {
 
     fn admit_locally(&mut self, vm: &mut Vm, host: &mut dyn Host, effects: &mut Effects) {
         for exact in [false, true] {
-            let Some(facts) = self.facts.as_mut() else { return };
+            let Some(facts) = self.facts.as_mut() else {
+                return;
+            };
             if exact {
                 recount(facts, vm);
             }
-            let plans: Vec<_> = facts.options.iter().map(|option| option.charges.as_slice()).collect();
+            let plans: Vec<_> = facts
+                .options
+                .iter()
+                .map(|option| option.charges.as_slice())
+                .collect();
             let mut over = Vec::new();
             let decision = budget::reserve_locally(&plans, &mut over, host);
             if decision == Local::Count && !exact {
@@ -185,7 +243,12 @@ impl Exchange {
                     facts.reserved_locally = true;
                     self.send(vm, effects);
                 }
-                Local::Over { rule, limit, used, reset_secs } => {
+                Local::Over {
+                    rule,
+                    limit,
+                    used,
+                    reset_secs,
+                } => {
                     self.over_budget(rule, limit, used, reset_secs, vm, effects);
                 }
                 Local::Count => self.send(vm, effects),
@@ -194,7 +257,15 @@ impl Exchange {
         }
     }
 
-    fn over_budget(&mut self, rule: u16, limit: u64, used: u64, reset_secs: u64, vm: &Vm, effects: &mut Effects) {
+    fn over_budget(
+        &mut self,
+        rule: u16,
+        limit: u64,
+        used: u64,
+        reset_secs: u64,
+        vm: &Vm,
+        effects: &mut Effects,
+    ) {
         let Some(budget) = vm.plan.budgets.get(usize::from(rule)) else {
             self.send(vm, effects);
             return;
@@ -202,7 +273,10 @@ impl Exchange {
         effects.count(&format!("budget_over;rule={rule};action=reject;"), 1);
         let show = |amount: u64| match budget.unit {
             sluice_wire::Unit::Tokens => format!("{amount} tokens"),
-            sluice_wire::Unit::Usd => format!("${}", sluice_wire::Usd(i64::try_from(amount).unwrap_or(i64::MAX))),
+            sluice_wire::Unit::Usd => format!(
+                "${}",
+                sluice_wire::Usd(i64::try_from(amount).unwrap_or(i64::MAX))
+            ),
         };
         let window = budget.every.name();
         let error = ApiError {
@@ -220,55 +294,53 @@ impl Exchange {
         };
         let plain = |amount: u64| match budget.unit {
             sluice_wire::Unit::Tokens => amount.to_string(),
-            sluice_wire::Unit::Usd => sluice_wire::Usd(i64::try_from(amount).unwrap_or(i64::MAX)).to_string(),
+            sluice_wire::Unit::Usd => {
+                sluice_wire::Usd(i64::try_from(amount).unwrap_or(i64::MAX)).to_string()
+            }
         };
         let headers = vec![
             ("retry-after".to_owned(), reset_secs.max(1).to_string()),
             (format!("x-ratelimit-limit-{kind}"), plain(limit)),
-            (format!("x-ratelimit-remaining-{kind}"), plain(limit.saturating_sub(used))),
-            (format!("x-ratelimit-reset-{kind}"), format!("{reset_secs}s")),
+            (
+                format!("x-ratelimit-remaining-{kind}"),
+                plain(limit.saturating_sub(used)),
+            ),
+            (
+                format!("x-ratelimit-reset-{kind}"),
+                format!("{reset_secs}s"),
+            ),
         ];
         self.refuse(&error, headers, effects);
     }
 
     /// Sends the request upstream as the chosen option wants it.
     pub(super) fn send(&mut self, vm: &Vm, effects: &mut Effects) {
-        let Some(facts) = self.facts.as_mut() else { return };
+        let Some(facts) = self.facts.as_mut() else {
+            return;
+        };
         self.phase = Phase::Sent;
-        let body = std::mem::take(&mut facts.body);
-        if let Some(edited) = facts.edited(&body) {
-            effects.list.push(Effect::ReplaceRequestBody(edited.into_bytes()));
+        facts.body = String::new();
+        facts.hiding = facts.usage_edit.is_some();
+        let chosen = facts.chosen;
+        if let Some(body) = facts
+            .options
+            .get_mut(chosen)
+            .and_then(|option| option.body.take())
+        {
+            effects.list.push(Effect::ReplaceRequestBody(body));
         }
         let on = facts.route(&vm.plan).route.mode == Mode::On;
         if let Some(tier) = facts.tier(&vm.plan).filter(|_| on) {
-            effects.list.push(Effect::SetRequestHeader(header::TIER.into(), tier.to_owned()));
-            effects.list.push(Effect::SetRequestHeader(header::MODEL.into(), facts.model().to_owned()));
+            effects.list.push(Effect::SetRequestHeader(
+                header::TIER.into(),
+                tier.to_owned(),
+            ));
+            effects.list.push(Effect::SetRequestHeader(
+                header::MODEL.into(),
+                facts.model().to_owned(),
+            ));
             effects.list.push(Effect::ClearRouteCache);
         }
         effects.list.push(Effect::ResumeRequest);
-    }
-}
-
-impl Facts {
-    /// The body with its edits; None where there are none.
-    fn edited(&mut self, body: &str) -> Option<String> {
-        let choice = &self.options.get(self.chosen)?.choice;
-        let mut edits: Vec<(&str, String)> = Vec::new();
-        if choice.model != self.model_asked {
-            edits.push(("model", serde_json::Value::from(choice.model.as_str()).to_string()));
-        }
-        if let Some(cap) = choice.cap {
-            let request = self.format.parse(body).ok()?;
-            edits.push((self.format.output_limit_field(&request), cap.to_string()));
-        }
-        if let Some(edit) = &self.usage_edit {
-            edits.push((edit.field, edit.json.clone()));
-            self.hiding = true;
-        }
-        if edits.is_empty() {
-            return None;
-        }
-        let edits: Vec<_> = edits.iter().map(|(field, json)| (*field, json.as_str())).collect();
-        Some(json::set_fields(body, &Object::parse(body).ok()?, &edits))
     }
 }

@@ -89,15 +89,25 @@ pub enum Metric {
 impl Effects {
     /// Adds to the counter `sluice.NAME`.
     pub(super) fn count(&mut self, name: &str, amount: u64) {
-        self.list.push(Effect::Count(Metric::Add(format!("sluice.{name}"), amount)));
+        self.list
+            .push(Effect::Count(Metric::Add(format!("sluice.{name}"), amount)));
     }
 
     /// Answers the client with an error of ours, in the shape of the API that it spoke.
-    pub(super) fn respond_error(&mut self, format: &dyn Format, error: &ApiError, headers: Vec<(String, String)>) {
+    pub(super) fn respond_error(
+        &mut self,
+        format: &dyn Format,
+        error: &ApiError,
+        headers: Vec<(String, String)>,
+    ) {
         let mut all = vec![("content-type".to_owned(), "application/json".to_owned())];
         all.extend(headers);
         let body = format.error(error).into_bytes();
-        self.list.push(Effect::Respond { status: error.kind.status(), headers: all, body });
+        self.list.push(Effect::Respond {
+            status: error.kind.status(),
+            headers: all,
+            body,
+        });
         self.flow = Flow::Pause;
     }
 }

@@ -19,6 +19,17 @@ pub(super) struct Option_ {
     pub(super) key: Option<String>,
     /// Its draws on budgets.
     pub(super) charges: Vec<Charge>,
+    /// The body to send; None: as it came.
+    pub(super) body: Option<Vec<u8>>,
+}
+
+impl Option_ {
+    /// Its charges are by estimate, so that a counter near its limit may ask for exact ones.
+    pub(super) fn estimated(&self) -> bool {
+        self.charges
+            .iter()
+            .any(|charge| charge.at_most != charge.reserve)
+    }
 }
 
 /// Everything known of one request.
@@ -38,7 +49,7 @@ pub(super) struct Facts {
     pub(super) tier_asked: Option<String>,
     /// What the caller wants of the cache.
     pub(super) cache_wish: CacheWish,
-    /// The body, until it is clear what to send.
+    /// The body, as long as its tokens may have to be counted.
     pub(super) body: String,
     /// Whether anything may be changed at all: some lever is on, or budgets must be exact.
     pub(super) may_touch: bool,
@@ -94,7 +105,12 @@ pub(super) enum CacheWish {
 
 impl Facts {
     /// A request of which only the headers are known.
-    pub(super) fn new(id: String, at_ns: u64, format: &'static dyn Format, caller: Caller) -> Facts {
+    pub(super) fn new(
+        id: String,
+        at_ns: u64,
+        format: &'static dyn Format,
+        caller: Caller,
+    ) -> Facts {
         Facts {
             id,
             at_ns,
@@ -141,7 +157,8 @@ impl Facts {
 
     /// The model that is asked, or was asked for where none was chosen yet.
     pub(super) fn model(&self) -> &str {
-        self.option().map_or(&self.model_asked, |option| &option.choice.model)
+        self.option()
+            .map_or(&self.model_asked, |option| &option.choice.model)
     }
 
     /// The name of the chosen tier.

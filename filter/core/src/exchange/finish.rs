@@ -14,8 +14,17 @@ impl Exchange {
         if phase == Phase::Asked {
             vm.breaker.abandoned();
         }
-        let Some(mut facts) = self.facts.take() else { return };
-        if matches!(phase, Phase::New | Phase::Passing | Phase::Done | Phase::Body) {
+        let Some(mut facts) = self.facts.take() else {
+            return;
+        };
+        // A body that never came whole was never decided about.
+        let decided = !facts.options.is_empty() || facts.outcome == Outcome::Rejected;
+        if !decided
+            || matches!(
+                phase,
+                Phase::New | Phase::Passing | Phase::Done | Phase::Body
+            )
+        {
             return;
         }
         let plan = vm.plan.clone();
@@ -23,26 +32,56 @@ impl Exchange {
         let sent = !matches!(phase, Phase::Asked);
         let estimated = facts.estimate_usage(sent, vm);
         if !estimated && facts.cache != CacheResult::Hit && facts.outcome == Outcome::Answered {
-            let name = plan.model(facts.model()).map_or(facts.model(), |(name, _)| name).to_owned();
-            let prompt = facts.usage.unwrap_or_default().prompt.saturating_sub(facts.extent.fixed);
+            let name = plan
+                .model(facts.model())
+                .map_or(facts.model(), |(name, _)| name)
+                .to_owned();
+            let prompt = facts
+                .usage
+                .unwrap_or_default()
+                .prompt
+                .saturating_sub(facts.extent.fixed);
             vm.tokens.learn(&name, facts.extent.text_bytes, prompt);
         }
         let usage = facts.usage.unwrap_or_default();
         let bill = facts.bill(&plan);
         let record = facts.record(&plan, &bill, estimated);
         metrics(&record, &plan, effects);
-        effects.list.push(Effect::SetState("sluice.model", record.model.clone()));
-        effects.list.push(Effect::SetState("sluice.tier", record.tier.clone()));
-        effects.list.push(Effect::SetState("sluice.cache", record.cache.name().to_owned()));
-        effects.list.push(Effect::SetState("sluice.cost", dollars(record.cost)));
-        effects.list.push(Effect::SetState("sluice.saved", dollars(bill.saved_total())));
-        effects.list.push(Effect::SetState("sluice.tokens", record.usage.total().to_string()));
+        effects
+            .list
+            .push(Effect::SetState("sluice.model", record.model.clone()));
+        effects
+            .list
+            .push(Effect::SetState("sluice.tier", record.tier.clone()));
+        effects.list.push(Effect::SetState(
+            "sluice.cache",
+            record.cache.name().to_owned(),
+        ));
+        effects
+            .list
+            .push(Effect::SetState("sluice.cost", dollars(record.cost)));
+        effects.list.push(Effect::SetState(
+            "sluice.saved",
+            dollars(bill.saved_total()),
+        ));
+        effects.list.push(Effect::SetState(
+            "sluice.tokens",
+            record.usage.total().to_string(),
+        ));
 
         // A hit and a refusal reserved nothing and draw nothing.
         let draws = facts.cache != CacheResult::Hit && facts.outcome != Outcome::Rejected;
-        let charges = facts.option().filter(|_| draws).map(|option| option.charges.clone()).unwrap_or_default();
+        let charges = facts
+            .option()
+            .filter(|_| draws)
+            .map(|option| option.charges.clone())
+            .unwrap_or_default();
         let price = plan.model(facts.model()).and_then(|(_, model)| model.price);
-        let owed = if free(&facts) { Usage::default() } else { usage };
+        let owed = if free(&facts) {
+            Usage::default()
+        } else {
+            usage
+        };
         let counted = budget::counted(&charges, price.as_ref(), &owed);
         if facts.reserved_locally {
             budget::settle_locally(&charges, &counted, facts.at_ns / 1_000_000_000, host);
@@ -50,7 +89,10 @@ impl Exchange {
         if plan.sidecar.is_some() {
             let route = facts.route(&plan);
             let answer = facts.answer.take().unwrap_or_default();
-            let store = facts.option().and_then(|option| option.key.clone()).filter(|_| !answer.is_empty());
+            let store = facts
+                .option()
+                .and_then(|option| option.key.clone())
+                .filter(|_| !answer.is_empty());
             let store = store.map(|key| Store {
                 key,
                 ttl_secs: route.cache.ttl_secs,
@@ -63,7 +105,14 @@ impl Exchange {
                 },
                 len: answer.len() as u64,
             });
-            effects.list.push(Effect::Settle(Box::new(Settle { record, counted, store }), answer));
+            effects.list.push(Effect::Settle(
+                Box::new(Settle {
+                    record,
+                    counted,
+                    store,
+                }),
+                answer,
+            ));
         }
     }
 }
@@ -74,10 +123,17 @@ impl Facts {
         if self.usage.is_some() || !sent || free(self) {
             return false;
         }
-        let model = vm.plan.model(self.model()).map_or(self.model(), |(name, _)| name);
+        let model = vm
+            .plan
+            .model(self.model())
+            .map_or(self.model(), |(name, _)| name);
         self.usage = Some(Usage {
             prompt: self.expected.prompt,
-            completion: if self.text_bytes == 0 { 0 } else { vm.tokens.estimate(model, self.text_bytes) },
+            completion: if self.text_bytes == 0 {
+                0
+            } else {
+                vm.tokens.estimate(model, self.text_bytes)
+            },
             ..Usage::default()
         });
         true
@@ -85,7 +141,8 @@ impl Facts {
 
     /// The dollars, as far as they are known by now.
     pub(super) fn bill(&self, plan: &Plan) -> Bill {
-        let price = |name: &str| -> Option<Price> { plan.model(name).and_then(|(_, model)| model.price) };
+        let price =
+            |name: &str| -> Option<Price> { plan.model(name).and_then(|(_, model)| model.price) };
         let facts = accounting::Facts {
             asked: price(&self.model_asked),
             used: price(self.model()),
@@ -141,7 +198,11 @@ fn dollars(amount: Option<Usd>) -> String {
 fn metrics(record: &Record, plan: &Plan, effects: &mut Effects) {
     // From the config, so that no client can make names without end.
     let model = plan.model(&record.model).map_or("other", |(name, _)| name);
-    let tier = if record.tier.is_empty() { "none" } else { record.tier.as_str() };
+    let tier = if record.tier.is_empty() {
+        "none"
+    } else {
+        record.tier.as_str()
+    };
     let (cache, outcome) = (record.cache.name(), record.outcome.name());
     let endpoint = &record.endpoint;
     effects.count(
@@ -149,7 +210,11 @@ fn metrics(record: &Record, plan: &Plan, effects: &mut Effects) {
         1,
     );
     // Tokens that upstream worked for; those of a cached answer are told apart.
-    let source = if record.cache == CacheResult::Hit { "cache" } else { "upstream" };
+    let source = if record.cache == CacheResult::Hit {
+        "cache"
+    } else {
+        "upstream"
+    };
     let usage = &record.usage;
     for (kind, tokens) in [
         ("prompt", usage.prompt),
@@ -158,13 +223,19 @@ fn metrics(record: &Record, plan: &Plan, effects: &mut Effects) {
         ("reasoning", usage.reasoning),
     ] {
         if tokens > 0 {
-            effects.count(&format!("tokens;model={model};source={source};kind={kind};"), tokens);
+            effects.count(
+                &format!("tokens;model={model};source={source};kind={kind};"),
+                tokens,
+            );
         }
     }
     let nano = |usd: Usd| u64::try_from(usd.0).unwrap_or(0).saturating_add(500) / 1000;
     match (record.as_asked, record.cost) {
         (Some(as_asked), Some(cost)) => {
-            effects.count(&format!("spend_as_asked_nanodollars;model={model};"), nano(as_asked));
+            effects.count(
+                &format!("spend_as_asked_nanodollars;model={model};"),
+                nano(as_asked),
+            );
             effects.count(&format!("spend_nanodollars;model={model};"), nano(cost));
         }
         _ => effects.count(&format!("unpriced;model={model};"), 1),
@@ -173,13 +244,19 @@ fn metrics(record: &Record, plan: &Plan, effects: &mut Effects) {
         effects.count(&format!("estimated;model={model};"), 1);
     }
     for lever in Lever::ALL {
-        for (name, saved) in [("saved_nanodollars", record.saved.of(lever)), ("would_save_nanodollars", record.would_save.of(lever))] {
+        for (name, saved) in [
+            ("saved_nanodollars", record.saved.of(lever)),
+            ("would_save_nanodollars", record.would_save.of(lever)),
+        ] {
             if saved > Usd::ZERO {
                 effects.count(&format!("{name};lever={};", lever.name()), nano(saved));
             }
         }
     }
     if outcome == "answered" && usage.total() > 0 {
-        effects.list.push(Effect::Count(Metric::Observe(format!("sluice.request_tokens;model={model};"), usage.total())));
+        effects.list.push(Effect::Count(Metric::Observe(
+            format!("sluice.request_tokens;model={model};"),
+            usage.total(),
+        )));
     }
 }

@@ -64,22 +64,42 @@ impl Exchange {
         Exchange::default()
     }
 
+    /// Whether nothing that is still to come is read or changed, so that its bytes need not be
+    /// copied out of the host. [`Event::Done`] is told all the same.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        matches!(self.phase, Phase::Passing | Phase::Local | Phase::Done)
+    }
+
     /// What to do after an event. Never fails and never panics, in whatever order events come: one
     /// that does not fit the phase passes.
     pub fn on(&mut self, event: Event<'_>, vm: &mut Vm, host: &mut dyn Host) -> Effects {
         let mut effects = Effects::default();
         match event {
-            Event::RequestHeaders { headers, end_of_stream } => {
+            Event::RequestHeaders {
+                headers,
+                end_of_stream,
+            } => {
                 self.request_headers(headers, end_of_stream, vm, host, &mut effects);
             }
-            Event::RequestBodyPart { buffered } => self.request_body_part(buffered, vm, &mut effects),
+            Event::RequestBodyPart { buffered } => {
+                self.request_body_part(buffered, vm, &mut effects)
+            }
             Event::RequestBody { body } => self.request_body(body, vm, host, &mut effects),
-            Event::Reply { status, body } => self.reply(Some((status, body)), vm, host, &mut effects),
+            Event::Reply { status, body } => {
+                self.reply(Some((status, body)), vm, host, &mut effects)
+            }
             Event::ReplyFailed => self.reply(None, vm, host, &mut effects),
-            Event::ResponseHeaders { headers, end_of_stream } => {
+            Event::ResponseHeaders {
+                headers,
+                end_of_stream,
+            } => {
                 self.response_headers(headers, end_of_stream, vm, &mut effects);
             }
-            Event::ResponseBody { chunk, end_of_stream } => {
+            Event::ResponseBody {
+                chunk,
+                end_of_stream,
+            } => {
                 self.response_body(chunk, end_of_stream, vm, &mut effects);
             }
             Event::Done => self.done(vm, host, &mut effects),

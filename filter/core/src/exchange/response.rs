@@ -20,8 +20,14 @@ impl Exchange {
             return;
         }
         // What an upstream says in our name is not ours.
-        for (name, _) in headers.0.iter().filter(|(name, _)| name.starts_with(header::PREFIX)) {
-            effects.list.push(Effect::RemoveResponseHeader(name.clone()));
+        for (name, _) in headers
+            .0
+            .iter()
+            .filter(|(name, _)| name.starts_with(header::PREFIX))
+        {
+            effects
+                .list
+                .push(Effect::RemoveResponseHeader(name.clone()));
         }
         // Also an answer that came while the request was still held (an Envoy error): nothing was
         // asked upstream.
@@ -49,17 +55,26 @@ impl Exchange {
             facts.outcome = Outcome::Answered;
             return;
         }
-        let content_type = headers.get("content-type").unwrap_or("").to_ascii_lowercase();
-        let readable = headers.get("content-encoding").is_none_or(|coding| coding.eq_ignore_ascii_case("identity"));
+        let content_type = headers
+            .get("content-type")
+            .unwrap_or("")
+            .to_ascii_lowercase();
+        let readable = headers
+            .get("content-encoding")
+            .is_none_or(|coding| coding.eq_ignore_ascii_case("identity"));
         if !readable {
             effects.count("unread_answer", 1);
         } else if content_type.starts_with("text/event-stream") {
             facts.tap = Some(Tap::new(facts.format, facts.hiding));
             if facts.hiding {
-                effects.list.push(Effect::RemoveResponseHeader("content-length".into()));
+                effects
+                    .list
+                    .push(Effect::RemoveResponseHeader("content-length".into()));
             }
         } else if content_type.contains("json") {
-            let length = headers.get("content-length").and_then(|length| length.parse::<usize>().ok());
+            let length = headers
+                .get("content-length")
+                .and_then(|length| length.parse::<usize>().ok());
             if length.is_some_and(|length| length > vm.plan.limits.response_body) {
                 facts.scan = Some(UsageScan::new());
             } else {
@@ -69,7 +84,13 @@ impl Exchange {
         }
     }
 
-    pub(super) fn response_body(&mut self, chunk: &[u8], end_of_stream: bool, vm: &mut Vm, effects: &mut Effects) {
+    pub(super) fn response_body(
+        &mut self,
+        chunk: &[u8],
+        end_of_stream: bool,
+        vm: &mut Vm,
+        effects: &mut Effects,
+    ) {
         match self.phase {
             Phase::Held => self.held_body(chunk, end_of_stream, vm, effects),
             Phase::Streaming => self.streaming_body(chunk, end_of_stream, vm, effects),
@@ -78,7 +99,9 @@ impl Exchange {
     }
 
     fn held_body(&mut self, all: &[u8], end_of_stream: bool, vm: &mut Vm, effects: &mut Effects) {
-        let Some(facts) = self.facts.as_mut() else { return };
+        let Some(facts) = self.facts.as_mut() else {
+            return;
+        };
         if !end_of_stream {
             if all.len() <= vm.plan.limits.response_body {
                 effects.flow = Flow::Pause;
@@ -105,8 +128,16 @@ impl Exchange {
         effects.list.push(Effect::ResumeResponse);
     }
 
-    fn streaming_body(&mut self, chunk: &[u8], end_of_stream: bool, vm: &mut Vm, effects: &mut Effects) {
-        let Some(facts) = self.facts.as_mut() else { return };
+    fn streaming_body(
+        &mut self,
+        chunk: &[u8],
+        end_of_stream: bool,
+        vm: &mut Vm,
+        effects: &mut Effects,
+    ) {
+        let Some(facts) = self.facts.as_mut() else {
+            return;
+        };
         if let Some(tap) = facts.tap.as_mut() {
             let mut shown = tap.chunk(chunk);
             if end_of_stream {
@@ -116,7 +147,9 @@ impl Exchange {
                 }
             }
             if *shown != *chunk {
-                effects.list.push(Effect::ReplaceResponseBody(shown.into_owned()));
+                effects
+                    .list
+                    .push(Effect::ReplaceResponseBody(shown.into_owned()));
             }
             let outcome = tap.outcome();
             facts.read(&outcome);
@@ -139,13 +172,19 @@ impl Exchange {
             && facts.stores(&vm.plan, 0)
         {
             let longest = facts.route(&vm.plan).cache.max_answer;
-            facts.answer = tap.assemble().map(String::into_bytes).filter(|answer| answer.len() <= longest);
+            facts.answer = tap
+                .assemble()
+                .map(String::into_bytes)
+                .filter(|answer| answer.len() <= longest);
         }
     }
 }
 
 fn status(headers: &Headers) -> u16 {
-    headers.get(":status").and_then(|status| status.parse().ok()).unwrap_or(0)
+    headers
+        .get(":status")
+        .and_then(|status| status.parse().ok())
+        .unwrap_or(0)
 }
 
 impl Facts {
@@ -156,7 +195,9 @@ impl Facts {
 
     /// Whether an answer of that length is to be stored.
     fn stores(&self, plan: &Plan, len: usize) -> bool {
-        self.option().is_some_and(|option| option.key.is_some()) && len <= self.route(plan).cache.max_answer
+        self.status == 200
+            && self.option().is_some_and(|option| option.key.is_some())
+            && len <= self.route(plan).cache.max_answer
     }
 
     /// What every answer tells: tier, model, cache, trimmed tokens.
@@ -177,10 +218,18 @@ impl Facts {
     /// What an answer tells once its usage is known.
     pub(super) fn cost_headers(&self, plan: &Plan) -> Vec<(String, String)> {
         let bill = self.bill(plan);
-        let show = |amount: Option<sluice_wire::Usd>| amount.map_or_else(|| "unknown".to_owned(), |usd| usd.to_string());
+        let show = |amount: Option<sluice_wire::Usd>| {
+            amount.map_or_else(|| "unknown".to_owned(), |usd| usd.to_string())
+        };
         vec![
-            (header::COST.to_owned(), show(bill.cost.filter(|_| self.known()))),
-            (header::SAVED.to_owned(), show(bill.saved_total().filter(|_| self.known()))),
+            (
+                header::COST.to_owned(),
+                show(bill.cost.filter(|_| self.known())),
+            ),
+            (
+                header::SAVED.to_owned(),
+                show(bill.saved_total().filter(|_| self.known())),
+            ),
         ]
     }
 

@@ -23,7 +23,12 @@ impl Vm {
         for (name, model) in &plan.models {
             tokens.guess(name, model.bytes_per_token);
         }
-        Vm { plan, tokens, breaker: Breaker::default(), requests: 0 }
+        Vm {
+            plan,
+            tokens,
+            breaker: Breaker::default(),
+            requests: 0,
+        }
     }
 }
 
@@ -81,7 +86,10 @@ mod tests {
         assert!(breaker.allows(&sidecar, 0));
         breaker.succeeded();
         breaker.failed(&sidecar, 0);
-        assert!(breaker.allows(&sidecar, 0), "failures in a row count, not failures in all");
+        assert!(
+            breaker.allows(&sidecar, 0),
+            "failures in a row count, not failures in all"
+        );
         breaker.failed(&sidecar, 0);
         assert!(!breaker.allows(&sidecar, second - 1));
         assert!(breaker.allows(&sidecar, second), "one probe");
@@ -90,7 +98,10 @@ mod tests {
         assert!(!breaker.allows(&sidecar, second + 1));
         assert!(breaker.allows(&sidecar, 2 * second));
         breaker.abandoned();
-        assert!(breaker.allows(&sidecar, 2 * second), "a probe that was abandoned does not block the next");
+        assert!(
+            breaker.allows(&sidecar, 2 * second),
+            "a probe that was abandoned does not block the next"
+        );
         breaker.succeeded();
         assert!(breaker.allows(&sidecar, 0));
     }

@@ -49,7 +49,11 @@ impl Bill {
 #[must_use]
 pub fn bill(facts: &Facts, usage: &Usage) -> Bill {
     if facts.free {
-        return Bill { as_asked: Some(Usd::ZERO), cost: Some(Usd::ZERO), ..Bill::default() };
+        return Bill {
+            as_asked: Some(Usd::ZERO),
+            cost: Some(Usd::ZERO),
+            ..Bill::default()
+        };
     }
     let as_asked = facts.asked.map(|price| price.of(usage));
     let routed = facts.used.map(|price| price.of(usage));
@@ -74,7 +78,12 @@ pub fn bill(facts: &Facts, usage: &Usage) -> Bill {
     if facts.dry_hit {
         would_save.cache = left.unwrap_or(Usd::ZERO);
     }
-    Bill { as_asked, cost, saved, would_save }
+    Bill {
+        as_asked,
+        cost,
+        saved,
+        would_save,
+    }
 }
 
 #[cfg(test)]
@@ -84,14 +93,30 @@ mod tests {
     fn price(input: f64, output: f64) -> Option<Price> {
         let per_token = |dollars: f64| Usd::from_dollars(dollars / 1e6);
         let input = per_token(input);
-        Some(Price { input, cached_input: input, cache_write: input, output: per_token(output) })
+        Some(Price {
+            input,
+            cached_input: input,
+            cache_write: input,
+            output: per_token(output),
+        })
     }
 
-    const USAGE: Usage = Usage { prompt: 1000, cached: 0, cache_write: 0, completion: 100, reasoning: 0 };
+    const USAGE: Usage = Usage {
+        prompt: 1000,
+        cached: 0,
+        cache_write: 0,
+        completion: 100,
+        reasoning: 0,
+    };
 
     #[test]
     fn each_lever_works_on_what_the_one_before_it_left() {
-        let facts = Facts { asked: price(2.5, 10.0), used: price(0.15, 0.6), hit: true, ..Facts::default() };
+        let facts = Facts {
+            asked: price(2.5, 10.0),
+            used: price(0.15, 0.6),
+            hit: true,
+            ..Facts::default()
+        };
         let bill = bill(&facts, &USAGE);
         assert_eq!(bill.as_asked, Some(Usd::from_dollars(0.0035)));
         assert_eq!(bill.saved.route, Usd::from_dollars(0.0035 - 0.00021));
@@ -104,7 +129,13 @@ mod tests {
         for hit in [false, true] {
             for free in [false, true] {
                 for used in [price(2.5, 10.0), price(0.15, 0.6), price(5.0, 20.0)] {
-                    let facts = Facts { asked: price(2.5, 10.0), used, hit, free, ..Facts::default() };
+                    let facts = Facts {
+                        asked: price(2.5, 10.0),
+                        used,
+                        hit,
+                        free,
+                        ..Facts::default()
+                    };
                     let bill = bill(&facts, &USAGE);
                     assert_eq!(Some(bill.saved.total()), bill.saved_total(), "{facts:?}");
                 }
@@ -115,8 +146,18 @@ mod tests {
     #[test]
     fn an_unknown_price_stays_unknown_and_a_hit_still_costs_nothing() {
         let unknown = bill(&Facts::default(), &USAGE);
-        assert_eq!((unknown.as_asked, unknown.cost, unknown.saved_total()), (None, None, None));
-        let hit = bill(&Facts { hit: true, used: price(1.0, 1.0), ..Facts::default() }, &USAGE);
+        assert_eq!(
+            (unknown.as_asked, unknown.cost, unknown.saved_total()),
+            (None, None, None)
+        );
+        let hit = bill(
+            &Facts {
+                hit: true,
+                used: price(1.0, 1.0),
+                ..Facts::default()
+            },
+            &USAGE,
+        );
         assert_eq!((hit.as_asked, hit.cost), (None, Some(Usd::ZERO)));
         assert_eq!(hit.saved.cache, Usd::from_dollars(0.0011));
     }
@@ -132,7 +173,11 @@ mod tests {
         };
         let bill = bill(&facts, &USAGE);
         assert_eq!(bill.saved.total(), Usd::ZERO);
-        assert_eq!(bill.would_save.total(), Usd::from_dollars(0.0035), "together no more than all");
+        assert_eq!(
+            bill.would_save.total(),
+            Usd::from_dollars(0.0035),
+            "together no more than all"
+        );
         assert_eq!(bill.would_save.cache, Usd::from_dollars(0.00021));
     }
 }

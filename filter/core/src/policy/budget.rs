@@ -23,9 +23,17 @@ pub fn charges(plan: &Plan, caller: &Caller, model: &str, expected: &Expected) -
     let price = plan.model(model).and_then(|(_, model)| model.price);
     let mut charges = Vec::new();
     for (index, rule) in plan.budgets.iter().enumerate() {
-        let Some(counter) = counter(plan, rule, caller, model) else { continue };
-        let Ok(index) = u16::try_from(index) else { break };
-        let prompt = |tokens| Usage { prompt: tokens, completion: expected.completion, ..Usage::default() };
+        let Some(counter) = counter(plan, rule, caller, model) else {
+            continue;
+        };
+        let Ok(index) = u16::try_from(index) else {
+            break;
+        };
+        let prompt = |tokens| Usage {
+            prompt: tokens,
+            completion: expected.completion,
+            ..Usage::default()
+        };
         charges.push(Charge {
             rule: index,
             counter,
@@ -110,7 +118,8 @@ pub fn reserve_locally(plans: &[&[Charge]], over: &mut Vec<u16>, host: &mut dyn 
         let mut reserved: Vec<&Charge> = Vec::new();
         for charge in *charges {
             let (start, end) = charge.window.around(now_secs);
-            let (used, added) = host.count(&key(charge), start, signed(charge.reserve), charge.limit);
+            let (used, added) =
+                host.count(&key(charge), start, signed(charge.reserve), charge.limit);
             if added {
                 reserved.push(charge);
             }
@@ -127,7 +136,12 @@ pub fn reserve_locally(plans: &[&[Charge]], over: &mut Vec<u16>, host: &mut dyn 
             match charge.over {
                 Over::Reject => {
                     release(&reserved, now_secs, host);
-                    return Local::Over { rule: charge.rule, limit: charge.limit, used, reset_secs: end - now_secs };
+                    return Local::Over {
+                        rule: charge.rule,
+                        limit: charge.limit,
+                        used,
+                        reset_secs: end - now_secs,
+                    };
                 }
                 Over::SmallTier if !last => {
                     release(&reserved, now_secs, host);
@@ -147,10 +161,20 @@ pub fn reserve_locally(plans: &[&[Charge]], over: &mut Vec<u16>, host: &mut dyn 
 }
 
 /// Replaces what was reserved at `admitted_secs` by what was used.
-pub fn settle_locally(charges: &[Charge], counted: &[Counted], admitted_secs: u64, host: &mut dyn Host) {
+pub fn settle_locally(
+    charges: &[Charge],
+    counted: &[Counted],
+    admitted_secs: u64,
+    host: &mut dyn Host,
+) {
     for (charge, counted) in charges.iter().zip(counted) {
         let (start, _) = charge.window.around(admitted_secs);
-        host.count(&key(charge), start, signed(counted.amount).saturating_sub(signed(charge.reserve)), u64::MAX);
+        host.count(
+            &key(charge),
+            start,
+            signed(counted.amount).saturating_sub(signed(charge.reserve)),
+            u64::MAX,
+        );
     }
 }
 

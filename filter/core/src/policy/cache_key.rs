@@ -45,9 +45,24 @@ pub fn exact(input: &KeyInput<'_>) -> String {
     }
     part("format", input.format.name().as_bytes());
     part("model", input.model.as_bytes());
-    part("output_limit", input.output_limit.map(|limit| limit.to_string()).unwrap_or_default().as_bytes());
+    part(
+        "output_limit",
+        input
+            .output_limit
+            .map(|limit| limit.to_string())
+            .unwrap_or_default()
+            .as_bytes(),
+    );
     part("policies", input.policies);
-    part("authority", input.headers.get(":authority").unwrap_or("").to_ascii_lowercase().as_bytes());
+    part(
+        "authority",
+        input
+            .headers
+            .get(":authority")
+            .unwrap_or("")
+            .to_ascii_lowercase()
+            .as_bytes(),
+    );
     part("path", input.headers.get(":path").unwrap_or("").as_bytes());
     for name in input.format.key_headers() {
         part(name, input.headers.get(name).unwrap_or("").as_bytes());
@@ -62,7 +77,9 @@ pub fn exact(input: &KeyInput<'_>) -> String {
         .request
         .fields
         .iter()
-        .filter(|(name, _)| *name != "model" && *name != limit_field && !input.format.not_in_key().contains(name))
+        .filter(|(name, _)| {
+            *name != "model" && *name != limit_field && !input.format.not_in_key().contains(name)
+        })
         .filter_map(|(name, _)| Some((name, input.request.fields.get(name)?)))
         .collect();
     fields.sort_unstable();
@@ -134,20 +151,74 @@ mod tests {
         let base = case(BODY).key();
         assert_eq!(base.len(), 64);
         let others = [
-            ("tenant", Case { tenant: "globex", ..case(BODY) }),
-            ("scope", Case { scope: Scope::Global, ..case(BODY) }),
-            ("model after routing", Case { model: "gpt-4o", ..case(BODY) }),
-            ("output limit after routing", Case { cap: Some(64), ..case(BODY) }),
-            ("policies", Case { policies: [1; 32], ..case(BODY) }),
-            ("authority", Case { headers: vec![(":authority", "other")], ..case(BODY) }),
-            ("query", Case { path: "/v1/chat/completions?api-version=2", ..case(BODY) }),
+            (
+                "tenant",
+                Case {
+                    tenant: "globex",
+                    ..case(BODY)
+                },
+            ),
+            (
+                "scope",
+                Case {
+                    scope: Scope::Global,
+                    ..case(BODY)
+                },
+            ),
+            (
+                "model after routing",
+                Case {
+                    model: "gpt-4o",
+                    ..case(BODY)
+                },
+            ),
+            (
+                "output limit after routing",
+                Case {
+                    cap: Some(64),
+                    ..case(BODY)
+                },
+            ),
+            (
+                "policies",
+                Case {
+                    policies: [1; 32],
+                    ..case(BODY)
+                },
+            ),
+            (
+                "authority",
+                Case {
+                    headers: vec![(":authority", "other")],
+                    ..case(BODY)
+                },
+            ),
+            (
+                "query",
+                Case {
+                    path: "/v1/chat/completions?api-version=2",
+                    ..case(BODY)
+                },
+            ),
             ("system prompt", case(&BODY.replace("brief", "long"))),
             ("message", case(&BODY.replace("Hi", "Ho"))),
-            ("message's role", case(&BODY.replace("\"user\"", "\"assistant\""))),
-            ("temperature", case(&BODY.replace("\"temperature\":0", "\"temperature\":0.1"))),
-            ("tools", with(r#""tools":[{"type":"function","function":{"name":"f"}}]"#)),
+            (
+                "message's role",
+                case(&BODY.replace("\"user\"", "\"assistant\"")),
+            ),
+            (
+                "temperature",
+                case(&BODY.replace("\"temperature\":0", "\"temperature\":0.1")),
+            ),
+            (
+                "tools",
+                with(r#""tools":[{"type":"function","function":{"name":"f"}}]"#),
+            ),
             ("tool choice", with(r#""tool_choice":"none""#)),
-            ("response format", with(r#""response_format":{"type":"json_object"}"#)),
+            (
+                "response format",
+                with(r#""response_format":{"type":"json_object"}"#),
+            ),
             ("seed", with(r#""seed":1"#)),
             ("top_p", with(r#""top_p":0.5"#)),
             ("stop", with(r#""stop":"x""#)),
@@ -164,33 +235,72 @@ mod tests {
             assert!(!keys.contains(&key), "{what} does not change the key");
             keys.push(key);
         }
-        let anthropic = r#"{"model":"claude","max_tokens":5,"messages":[{"role":"user","content":"Hi"}]}"#;
+        let anthropic =
+            r#"{"model":"claude","max_tokens":5,"messages":[{"role":"user","content":"Hi"}]}"#;
         let beta = |value| Case {
             path: "/v1/messages",
             headers: vec![("anthropic-beta", value)],
             ..case(anthropic)
         };
-        assert_ne!(beta("a").key(), beta("b").key(), "a header that changes the answer");
+        assert_ne!(
+            beta("a").key(),
+            beta("b").key(),
+            "a header that changes the answer"
+        );
     }
 
     #[test]
     fn what_does_not_change_the_answer_does_not_change_the_key() {
         let base = case(BODY).key();
-        for field in [r#""stream":true"#, r#""stream":true,"stream_options":{"include_usage":true}"#, r#""user":"u1""#] {
+        for field in [
+            r#""stream":true"#,
+            r#""stream":true,"stream_options":{"include_usage":true}"#,
+            r#""user":"u1""#,
+        ] {
             assert_eq!(with(field).key(), base, "{field}");
         }
         let reordered = r#"{"temperature":0,"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"}],"model":"gpt-4o"}"#;
         assert_eq!(case(reordered).key(), base, "the order of fields");
-        assert_eq!(case(&BODY.replace("\"gpt-4o\"", "\"other\"")).key(), base, "the model before routing");
-        assert_eq!(Case { headers: vec![(":authority", "API.example.com"), ("x-request-id", "7")], ..case(BODY) }.key(), base);
-        let capped = Case { cap: Some(64), ..with(r#""max_tokens":500"#) };
-        assert_eq!(capped.key(), Case { cap: Some(64), ..case(BODY) }.key(), "a limit that was lowered");
+        assert_eq!(
+            case(&BODY.replace("\"gpt-4o\"", "\"other\"")).key(),
+            base,
+            "the model before routing"
+        );
+        assert_eq!(
+            Case {
+                headers: vec![(":authority", "API.example.com"), ("x-request-id", "7")],
+                ..case(BODY)
+            }
+            .key(),
+            base
+        );
+        let capped = Case {
+            cap: Some(64),
+            ..with(r#""max_tokens":500"#)
+        };
+        assert_eq!(
+            capped.key(),
+            Case {
+                cap: Some(64),
+                ..case(BODY)
+            }
+            .key(),
+            "a limit that was lowered"
+        );
     }
 
     #[test]
     fn parts_do_not_run_into_each_other() {
-        let a = Case { tenant: "ab", model: "c", ..case(BODY) };
-        let b = Case { tenant: "a", model: "bc", ..case(BODY) };
+        let a = Case {
+            tenant: "ab",
+            model: "c",
+            ..case(BODY)
+        };
+        let b = Case {
+            tenant: "a",
+            model: "bc",
+            ..case(BODY)
+        };
         assert_ne!(a.key(), b.key());
     }
 }

@@ -42,7 +42,11 @@ pub struct Ask<'a> {
 /// The request as it was asked.
 #[must_use]
 pub fn as_asked(request: &Request<'_>) -> Choice {
-    Choice { model: request.model.clone().into_owned(), tier: None, cap: None }
+    Choice {
+        model: request.model.clone().into_owned(),
+        tier: None,
+        cap: None,
+    }
 }
 
 /// Whether routing looks at such a request at all.
@@ -71,17 +75,34 @@ pub fn in_tier(plan: &Plan, route: &RoutePlan, ask: &Ask<'_>, tier: usize) -> Ch
     let tiers = &route.route.tiers;
     let family = ask.format.family();
     let model_of = |tier: &Tier| tier.models.get(family).cloned();
-    let Some((at, model)) = tiers.get(tier).and_then(|found| Some((tier, model_of(found)?))) else {
+    let Some((at, model)) = tiers
+        .get(tier)
+        .and_then(|found| Some((tier, model_of(found)?)))
+    else {
         return as_asked(ask.request);
     };
     let named = ask.tier.is_some_and(|name| tiers[at].name == name);
     if model != asked && !named && dearer(plan, &model, asked, ask.expected) {
         // It stays as asked; if it happens to be another tier's model, that is its tier.
-        let own = tiers.iter().position(|tier| model_of(tier).as_deref() == Some(asked));
-        return Choice { tier: own, ..as_asked(ask.request) };
+        let own = tiers
+            .iter()
+            .position(|tier| model_of(tier).as_deref() == Some(asked));
+        return Choice {
+            tier: own,
+            ..as_asked(ask.request)
+        };
     }
-    let cap = tiers[at].max_tokens.filter(|cap| ask.request.output_limit.is_none_or(|limit| *cap < limit));
-    Choice { model, tier: Some(at), cap }
+    // Below what the API takes, a good request would be refused.
+    let least = ask.format.min_output_limit(ask.request);
+    let cap = tiers[at]
+        .max_tokens
+        .map(|cap| cap.max(least))
+        .filter(|cap| ask.request.output_limit.is_none_or(|limit| *cap < limit));
+    Choice {
+        model,
+        tier: Some(at),
+        cap,
+    }
 }
 
 /// Whether `model` costs more than `asked` for such a request. Unknown prices are not dearer.
@@ -98,10 +119,19 @@ fn dearer(plan: &Plan, model: &str, asked: &str, expected: &Usage) -> bool {
 ///
 /// # Errors
 /// [`NotAllowed`] when none of these may be used.
-pub fn allowed(plan: &Plan, route: &RoutePlan, ask: &Ask<'_>, choice: Choice) -> Result<Choice, NotAllowed> {
-    let Some(list) = plan.identity.allow.get(&ask.caller.tenant) else { return Ok(choice) };
+pub fn allowed(
+    plan: &Plan,
+    route: &RoutePlan,
+    ask: &Ask<'_>,
+    choice: Choice,
+) -> Result<Choice, NotAllowed> {
+    let Some(list) = plan.identity.allow.get(&ask.caller.tenant) else {
+        return Ok(choice);
+    };
     let may = |model: &str| {
-        list.iter().any(|name| name == model || plan.model(model).is_some_and(|(listed, _)| listed == name))
+        list.iter().any(|name| {
+            name == model || plan.model(model).is_some_and(|(listed, _)| listed == name)
+        })
     };
     if may(&choice.model) {
         return Ok(choice);
@@ -120,5 +150,7 @@ pub fn allowed(plan: &Plan, route: &RoutePlan, ask: &Ask<'_>, choice: Choice) ->
     if may(&ask.request.model) {
         return Ok(as_asked(ask.request));
     }
-    Err(NotAllowed { allowed: list.clone() })
+    Err(NotAllowed {
+        allowed: list.clone(),
+    })
 }

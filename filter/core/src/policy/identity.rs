@@ -29,7 +29,10 @@ pub struct Caller {
 /// Finds out who asks.
 #[must_use]
 pub fn identify(identity: &Identity, headers: &Headers, host: &dyn Host) -> Caller {
-    let trusted = identity.trust.iter().any(|trust| trusts(trust, headers, host));
+    let trusted = identity
+        .trust
+        .iter()
+        .any(|trust| trusts(trust, headers, host));
     let label = |sources: &[Source]| {
         sources.iter().find_map(|source| {
             let value = match source {
@@ -37,9 +40,12 @@ pub fn identify(identity: &Identity, headers: &Headers, host: &dyn Host) -> Call
                 Source::Header(name) if name.starts_with(header::PREFIX) && !trusted => None,
                 Source::Header(name) => headers.get(name).map(str::to_owned),
                 Source::Jwt(path) => claim(path, host),
-                Source::KeyHash => api_key(headers).map(|key| format!("key-{}", keyed_hash(&identity.hash_key, key))),
+                Source::KeyHash => api_key(headers)
+                    .map(|key| format!("key-{}", keyed_hash(&identity.hash_key, key))),
             };
-            value.filter(|value| !value.trim().is_empty()).map(|value| label(value.trim(), &identity.hash_key))
+            value
+                .filter(|value| !value.trim().is_empty())
+                .map(|value| label(value.trim(), &identity.hash_key))
         })
     };
     Caller {
@@ -52,11 +58,16 @@ pub fn identify(identity: &Identity, headers: &Headers, host: &dyn Host) -> Call
 
 /// The caller's API key: a bearer token, or the header that Anthropic or Azure use.
 fn api_key(headers: &Headers) -> Option<&str> {
-    let bearer = headers.get("authorization").map(|value| match value.get(..7) {
-        Some(scheme) if scheme.eq_ignore_ascii_case("bearer ") => value[7..].trim(),
-        _ => value,
-    });
-    bearer.or_else(|| headers.get("x-api-key")).or_else(|| headers.get("api-key")).filter(|key| !key.is_empty())
+    let bearer = headers
+        .get("authorization")
+        .map(|value| match value.get(..7) {
+            Some(scheme) if scheme.eq_ignore_ascii_case("bearer ") => value[7..].trim(),
+            _ => value,
+        });
+    bearer
+        .or_else(|| headers.get("x-api-key"))
+        .or_else(|| headers.get("api-key"))
+        .filter(|key| !key.is_empty())
 }
 
 /// 64 bits of a keyed BLAKE3: enough to tell tenants apart, useless to get the key back.
@@ -67,25 +78,43 @@ fn keyed_hash(key: &HashKey, value: &str) -> String {
 /// `value` as a label: short and plain as it is, anything else as its hash, so that two values
 /// never become one label.
 fn label(value: &str, key: &HashKey) -> String {
-    let plain = value.len() <= MAX_LABEL && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@/+=".contains(&b));
-    if plain { value.to_owned() } else { format!("hash-{}", keyed_hash(key, value)) }
+    let plain = value.len() <= MAX_LABEL
+        && value
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.@/+=".contains(&b));
+    if plain {
+        value.to_owned()
+    } else {
+        format!("hash-{}", keyed_hash(key, value))
+    }
 }
 
 fn claim(path: &ClaimPath, host: &dyn Host) -> Option<String> {
-    let mut full = vec!["metadata", "filter_metadata", "envoy.filters.http.jwt_authn"];
+    let mut full = vec![
+        "metadata",
+        "filter_metadata",
+        "envoy.filters.http.jwt_authn",
+    ];
     full.extend(path.0.iter().map(String::as_str));
     String::from_utf8(host.property(&full)?).ok()
 }
 
 fn trusts(trust: &Trust, headers: &Headers, host: &dyn Host) -> bool {
     match trust {
-        Trust::Source(network, prefix) => {
-            host.property(&["source", "address"]).and_then(|address| ip(&address)).is_some_and(|ip| within(ip, *network, *prefix))
-        }
+        Trust::Source(network, prefix) => host
+            .property(&["source", "address"])
+            .and_then(|address| ip(&address))
+            .is_some_and(|ip| within(ip, *network, *prefix)),
         // All headers of that name: a second one must not hide behind the first.
         Trust::Header(name, secret) => {
-            let mut values = headers.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value);
-            values.next().is_some_and(|value| values.next().is_none() && same(value, secret.as_bytes()))
+            let mut values = headers
+                .0
+                .iter()
+                .filter(|(key, _)| key == name)
+                .map(|(_, value)| value);
+            values
+                .next()
+                .is_some_and(|value| values.next().is_none() && same(value, secret.as_bytes()))
         }
         Trust::Jwt(path, wanted) => claim(path, host).is_some_and(|found| found == *wanted),
     }
@@ -99,7 +128,10 @@ fn same(found: &[u8], wanted: &[u8]) -> bool {
 /// The address of Envoy's `source.address`: `10.0.0.1:4711`, `[::1]:4711`.
 fn ip(address: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(address).ok()?;
-    text.parse::<std::net::SocketAddr>().map(|socket| socket.ip()).or_else(|_| text.parse()).ok()
+    text.parse::<std::net::SocketAddr>()
+        .map(|socket| socket.ip())
+        .or_else(|_| text.parse())
+        .ok()
 }
 
 fn within(ip: IpAddr, network: IpAddr, prefix: u8) -> bool {
@@ -109,7 +141,11 @@ fn within(ip: IpAddr, network: IpAddr, prefix: u8) -> bool {
         IpAddr::V6(ip) => (ip.to_bits(), 6),
     };
     let ((ip, ip_family), (network, network_family)) = (bits(ip), bits(network));
-    let mask = if prefix == 0 { 0 } else { u128::MAX << (128 - u32::from(prefix)) };
+    let mask = if prefix == 0 {
+        0
+    } else {
+        u128::MAX << (128 - u32::from(prefix))
+    };
     ip_family == network_family && ip & mask == network & mask
 }
 
@@ -136,7 +172,9 @@ mod tests {
     }
 
     fn identity(json: &str) -> Identity {
-        Plan::parse(format!("{{\"identity\":{json}}}").as_bytes(), &|_| None).unwrap().identity
+        Plan::parse(format!("{{\"identity\":{json}}}").as_bytes(), &|_| None)
+            .unwrap()
+            .identity
     }
 
     fn headers(pairs: &[(&str, &str)]) -> Headers {
@@ -145,25 +183,54 @@ mod tests {
 
     #[test]
     fn the_first_source_that_is_present_names_the_tenant() {
-        let identity = identity(r#"{"tenant":[{"header":"X-Tenant"},{"jwt":"org.name"},{"key_hash":true}]}"#);
+        let identity =
+            identity(r#"{"tenant":[{"header":"X-Tenant"},{"jwt":"org.name"},{"key_hash":true}]}"#);
         let mut host = Properties::default();
-        let who = |pairs: &[(&str, &str)], host: &Properties| identify(&identity, &headers(pairs), host).tenant;
+        let who = |pairs: &[(&str, &str)], host: &Properties| {
+            identify(&identity, &headers(pairs), host).tenant
+        };
         assert_eq!(who(&[], &host), ANONYMOUS);
         let key = who(&[("authorization", "Bearer sk-1")], &host);
         assert!(key.starts_with("key-") && !key.contains("sk-1"));
-        assert_eq!(key, who(&[("x-api-key", "sk-1")], &host), "the same key is the same tenant on every API");
+        assert_eq!(
+            key,
+            who(&[("x-api-key", "sk-1")], &host),
+            "the same key is the same tenant on every API"
+        );
         assert_ne!(key, who(&[("authorization", "Bearer sk-2")], &host));
-        host.0.insert("metadata/filter_metadata/envoy.filters.http.jwt_authn/jwt_payload/org/name".into(), b"globex".to_vec());
+        host.0.insert(
+            "metadata/filter_metadata/envoy.filters.http.jwt_authn/jwt_payload/org/name".into(),
+            b"globex".to_vec(),
+        );
         assert_eq!(who(&[("authorization", "Bearer sk-1")], &host), "globex");
         assert_eq!(who(&[("x-tenant", "acme")], &host), "acme");
-        assert_eq!(who(&[("x-tenant", " ")], &host), "globex", "an empty header is absent");
+        assert_eq!(
+            who(&[("x-tenant", " ")], &host),
+            "globex",
+            "an empty header is absent"
+        );
     }
 
     #[test]
     fn values_that_are_no_plain_labels_stay_apart() {
         let identity = identity(r#"{"tenant":[{"header":"x-tenant"}]}"#);
-        let who = |value: &str| identify(&identity, &headers(&[("x-tenant", value)]), &Properties::default()).tenant;
-        let labels = ["a b", "a_b", "a;b", "a\u{e4}b", &"x".repeat(65), &"x".repeat(66)].map(who);
+        let who = |value: &str| {
+            identify(
+                &identity,
+                &headers(&[("x-tenant", value)]),
+                &Properties::default(),
+            )
+            .tenant
+        };
+        let labels = [
+            "a b",
+            "a_b",
+            "a;b",
+            "a\u{e4}b",
+            &"x".repeat(65),
+            &"x".repeat(66),
+        ]
+        .map(who);
         for (i, a) in labels.iter().enumerate() {
             assert!(a.len() <= MAX_LABEL && !a.contains([';', ' ']), "{a}");
             assert!(labels.iter().skip(i + 1).all(|b| a != b), "{labels:?}");
@@ -175,26 +242,53 @@ mod tests {
         let identity = identity(
             r#"{"trust":[{"source":"10.0.0.0/8"},{"header":{"name":"x-key","value":"s3cret"}},{"jwt":{"claim":"role","value":"platform"}}]}"#,
         );
-        let trusted = |pairs: &[(&str, &str)], host: &Properties| identify(&identity, &headers(pairs), host).trusted;
-        let at = |address: &str| Properties(HashMap::from([("source/address".to_owned(), address.as_bytes().to_vec())]));
+        let trusted = |pairs: &[(&str, &str)], host: &Properties| {
+            identify(&identity, &headers(pairs), host).trusted
+        };
+        let at = |address: &str| {
+            Properties(HashMap::from([(
+                "source/address".to_owned(),
+                address.as_bytes().to_vec(),
+            )]))
+        };
         assert!(trusted(&[], &at("10.1.2.3:80")));
         assert!(trusted(&[], &at("[::ffff:10.1.2.3]:80")));
         assert!(!trusted(&[], &at("11.1.2.3:80")));
-        assert!(!trusted(&[], &at("[a00::1]:80")), "an IPv6 address is not in an IPv4 network");
+        assert!(
+            !trusted(&[], &at("[a00::1]:80")),
+            "an IPv6 address is not in an IPv4 network"
+        );
         assert!(!trusted(&[], &at("garbage")));
         assert!(trusted(&[("x-key", "s3cret")], &Properties::default()));
         assert!(!trusted(&[("x-key", "s3cre")], &Properties::default()));
-        assert!(!trusted(&[("x-key", "no"), ("x-key", "s3cret")], &Properties::default()));
-        let claim = "metadata/filter_metadata/envoy.filters.http.jwt_authn/jwt_payload/role".to_owned();
-        assert!(trusted(&[], &Properties(HashMap::from([(claim.clone(), b"platform".to_vec())]))));
-        assert!(!trusted(&[], &Properties(HashMap::from([(claim, b"guest".to_vec())]))));
+        assert!(!trusted(
+            &[("x-key", "no"), ("x-key", "s3cret")],
+            &Properties::default()
+        ));
+        let claim =
+            "metadata/filter_metadata/envoy.filters.http.jwt_authn/jwt_payload/role".to_owned();
+        assert!(trusted(
+            &[],
+            &Properties(HashMap::from([(claim.clone(), b"platform".to_vec())]))
+        ));
+        assert!(!trusted(
+            &[],
+            &Properties(HashMap::from([(claim, b"guest".to_vec())]))
+        ));
     }
 
     #[test]
     fn a_strangers_control_header_names_no_task() {
-        let identity = identity(r#"{"task":[{"header":"x-sluice-task"}],"trust":[{"header":{"name":"x-key","value":"k"}}]}"#);
-        let task = |pairs: &[(&str, &str)]| identify(&identity, &headers(pairs), &Properties::default()).task;
+        let identity = identity(
+            r#"{"task":[{"header":"x-sluice-task"}],"trust":[{"header":{"name":"x-key","value":"k"}}]}"#,
+        );
+        let task = |pairs: &[(&str, &str)]| {
+            identify(&identity, &headers(pairs), &Properties::default()).task
+        };
         assert_eq!(task(&[("x-sluice-task", "support")]), "");
-        assert_eq!(task(&[("x-sluice-task", "support"), ("x-key", "k")]), "support");
+        assert_eq!(
+            task(&[("x-sluice-task", "support"), ("x-key", "k")]),
+            "support"
+        );
     }
 }
