@@ -270,6 +270,19 @@ impl Stack {
         &self.sidecars[0]
     }
 
+    /// The stand-in provider.
+    ///
+    /// # Panics
+    /// When the setup named another upstream.
+    #[must_use]
+    #[expect(
+        clippy::expect_used,
+        reason = "a test that has no provider must not ask for it"
+    )]
+    pub fn provider(&self) -> &Provider {
+        self.provider.as_ref().expect("the setup has a provider")
+    }
+
     /// A client of the first Envoy, as a stranger.
     #[must_use]
     pub fn client(&self) -> Client {
