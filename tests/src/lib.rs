@@ -7,6 +7,7 @@ pub mod figures;
 pub mod process;
 pub mod provider;
 pub mod redis;
+pub mod requests;
 pub mod sidecar;
 pub mod stack;
 pub mod tools;
