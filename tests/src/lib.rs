@@ -1,1 +1,13 @@
-//! The end-to-end harness.
+//! End to end: a stand-in provider, a harness that starts Envoy, sidecars and Redis, and what the
+//! demo, the benches and the tests share.
+
+pub mod client;
+pub mod envoy;
+pub mod figures;
+pub mod process;
+pub mod provider;
+pub mod redis;
+pub mod sidecar;
+pub mod stack;
+pub mod tools;
+pub mod traffic;

@@ -1,0 +1,206 @@
+//! A plain HTTP client for tests and the demo.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+
+/// Sends requests to one base URL.
+#[derive(Clone, Debug)]
+pub struct Client {
+    base: String,
+    http: reqwest::Client,
+    headers: Vec<(String, String)>,
+}
+
+/// A whole answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// One server-sent event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SseEvent {
+    /// `event:`, if it has one.
+    pub name: Option<String>,
+    /// `data:`.
+    pub data: String,
+}
+
+impl SseEvent {
+    /// The data as JSON; null when it is none (`[DONE]`).
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.data).unwrap_or_default()
+    }
+}
+
+impl Client {
+    /// A client of `base` (`http://HOST:PORT`), with a key that the stand-in accepts.
+    #[must_use]
+    pub fn new(base: impl Into<String>) -> Client {
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(60));
+        Client {
+            base: base.into(),
+            // Without TLS there is nothing that could fail to initialise.
+            http: http.build().unwrap_or_default(),
+            headers: vec![("authorization".to_owned(), "Bearer sk-test".to_owned())],
+        }
+    }
+
+    /// The same client with one more header on every request (in place of one of that name).
+    #[must_use]
+    pub fn with(&self, name: &str, value: &str) -> Client {
+        let mut client = self.clone();
+        client.headers.retain(|(key, _)| key != name);
+        client.headers.push((name.to_owned(), value.to_owned()));
+        client
+    }
+
+    /// The same client without a header.
+    #[must_use]
+    pub fn without(&self, name: &str) -> Client {
+        let mut client = self.clone();
+        client.headers.retain(|(key, _)| key != name);
+        client
+    }
+
+    /// A request with this client's headers (and, for Anthropic, the version that its API
+    /// demands), to be changed and sent by the caller.
+    #[must_use]
+    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let method = method.parse().unwrap_or(reqwest::Method::GET);
+        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        if path.starts_with("/v1/messages") {
+            request = request.header("anthropic-version", "2023-06-01");
+        }
+        request
+    }
+
+    /// POSTs bytes as `application/json`.
+    ///
+    /// # Errors
+    /// When no whole answer comes.
+    pub async fn post_bytes(&self, path: &str, body: impl Into<Bytes>) -> anyhow::Result<Answer> {
+        let request = self.request("POST", path);
+        let request = request.header("content-type", "application/json");
+        Answer::of(request.body(body.into()).send().await?).await
+    }
+
+    /// POSTs JSON.
+    ///
+    /// # Errors
+    /// When no whole answer comes.
+    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
+        self.post_bytes(path, body.to_string()).await
+    }
+
+    /// GETs.
+    ///
+    /// # Errors
+    /// When no whole answer comes.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Answer> {
+        Answer::of(self.request("GET", path).send().await?).await
+    }
+
+    /// POSTs JSON and returns as soon as the answer's headers are there.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn open(&self, path: &str, body: &Value) -> anyhow::Result<reqwest::Response> {
+        let request = self.request("POST", path);
+        let request = request.header("content-type", "application/json");
+        Ok(request.body(body.to_string()).send().await?)
+    }
+}
+
+impl Answer {
+    async fn of(response: reqwest::Response) -> anyhow::Result<Answer> {
+        Ok(Answer {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            body: response.bytes().await?,
+        })
+    }
+
+    /// A header's value, if it is there and text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The body as text; what is not UTF-8 is replaced.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON; null when it is none.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// The body as events.
+    #[must_use]
+    pub fn events(&self) -> Vec<SseEvent> {
+        let text = self.text();
+        let blocks = text.split("\n\n").filter(|block| !block.trim().is_empty());
+        blocks
+            .map(|block| {
+                let line = |field: &str| {
+                    let mut lines = block.lines();
+                    lines
+                        .find_map(|line| line.strip_prefix(field))
+                        .map(|v| v.trim_start().to_owned())
+                };
+                SseEvent {
+                    name: line("event:"),
+                    data: line("data:").unwrap_or_default(),
+                }
+            })
+            .collect()
+    }
+
+    /// What a chat, completion, Responses or Messages answer says, streamed or not.
+    #[must_use]
+    pub fn said(&self) -> String {
+        let at = |value: &Value, paths: &[&str]| {
+            let found = paths.iter().find_map(|path| value.pointer(path)?.as_str());
+            found.unwrap_or_default().to_owned()
+        };
+        let whole = self.json();
+        if !whole.is_null() {
+            return at(
+                &whole,
+                &[
+                    "/choices/0/message/content",
+                    "/choices/0/text",
+                    "/output/0/content/0/text",
+                    "/content/0/text",
+                ],
+            );
+        }
+        let events = self.events();
+        let pieces = events.iter().map(|event| {
+            let value = event.json();
+            match value["type"].as_str() {
+                Some("response.output_text.delta") => at(&value, &["/delta"]),
+                Some("content_block_delta") => at(&value, &["/delta/text"]),
+                Some(_) => String::new(),
+                None => at(&value, &["/choices/0/delta/content", "/choices/0/text"]),
+            }
+        });
+        pieces.collect()
+    }
+}
