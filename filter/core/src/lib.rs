@@ -4,9 +4,11 @@
 //! tests, in the fuzzers and in the sidecar's command line.
 
 pub mod config;
+pub mod counters;
 pub mod exchange;
 pub mod formats;
 pub mod json;
 pub mod policy;
+pub mod settler;
 pub mod sse;
 pub mod tokens;

@@ -64,6 +64,13 @@ impl Exchange {
         Exchange::default()
     }
 
+    /// Whether nothing that is still to come is read or changed, so that its bytes need not be
+    /// copied out of the host. [`Event::Done`] is told all the same.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        matches!(self.phase, Phase::Passing | Phase::Local | Phase::Done)
+    }
+
     /// What to do after an event. Never fails and never panics, in whatever order events come: one
     /// that does not fit the phase passes.
     pub fn on(&mut self, event: Event<'_>, vm: &mut Vm, host: &mut dyn Host) -> Effects {

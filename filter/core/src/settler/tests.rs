@@ -1,0 +1,211 @@
+use sluice_wire::{EntryHead, Record, Store, Usage};
+
+use super::*;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn settle(id: usize, answer: &[u8]) -> (Settle, Vec<u8>) {
+    let entry = EntryHead {
+        format: "openai.chat".into(),
+        model: "gpt-4o".into(),
+        tier: None,
+        usage: Usage::default(),
+        cost: None,
+    };
+    let store = Store { key: format!("{id:064x}"), ttl_secs: 600, entry, len: answer.len() as u64 };
+    let settle = Settle {
+        record: Record { id: id.to_string(), ..Record::default() },
+        counted: Vec::new(),
+        store: (!answer.is_empty()).then_some(store),
+    };
+    (settle, answer.to_vec())
+}
+
+fn push(settler: &mut Settler, id: usize, answer: &[u8]) {
+    let (settle, answer) = settle(id, answer);
+    settler.push(settle, answer);
+}
+
+/// Ids in the batch, and every stored answer by its declared length.
+fn read(batch: &Batch) -> (Vec<usize>, Vec<Vec<u8>>) {
+    let frame = Frame::<SettleRequest, _>::decode(&batch.body).unwrap();
+    let mut rest = frame.body;
+    let mut answers = Vec::new();
+    for item in &frame.head.items {
+        if let Some(store) = &item.store {
+            let (answer, after) = rest.split_at(store.len as usize);
+            answers.push(answer.to_vec());
+            rest = after;
+        }
+    }
+    assert!(rest.is_empty(), "bytes that belong to no answer");
+    (frame.head.items.iter().map(|item| item.record.id.parse().unwrap()).collect(), answers)
+}
+
+#[test]
+fn what_is_pushed_is_sent_in_order_with_its_answers() {
+    let mut settler = Settler::new();
+    push(&mut settler, 1, b"one\n");
+    push(&mut settler, 2, b"");
+    push(&mut settler, 3, b"three");
+    let batch = settler.next(0).unwrap();
+    assert_eq!(read(&batch), (vec![1, 2, 3], vec![b"one\n".to_vec(), b"three".to_vec()]));
+    assert_eq!(settler.next(0), None);
+    assert!(!settler.is_idle());
+    settler.done(batch.id, true, 0);
+    assert!(settler.is_idle());
+    assert_eq!(settler.bytes, 0);
+}
+
+#[test]
+fn a_batch_has_at_most_64_items_and_a_mebibyte() {
+    let mut settler = Settler::new();
+    for id in 0..100 {
+        push(&mut settler, id, b"");
+    }
+    let first = settler.next(0).unwrap();
+    assert_eq!(read(&first).0, (0..64).collect::<Vec<_>>());
+    let second = settler.next(0).unwrap();
+    assert_eq!(read(&second).0.len(), 36);
+    settler.done(first.id, true, 0);
+    settler.done(second.id, true, 0);
+
+    push(&mut settler, 1, &vec![b'a'; 700_000]);
+    push(&mut settler, 2, &vec![b'b'; 700_000]);
+    push(&mut settler, 3, &vec![b'c'; 3_000_000]);
+    let first = settler.next(0).unwrap();
+    assert_eq!(read(&first).0, [1]);
+    let second = settler.next(0).unwrap();
+    assert_eq!(read(&second).0, [2]);
+    assert_eq!(settler.next(0), None, "two batches at once are enough");
+    settler.done(first.id, true, 0);
+    assert_eq!(read(&settler.next(0).unwrap()).0, [3], "a large answer goes alone");
+}
+
+#[test]
+fn a_failed_batch_is_sent_again_in_order_after_a_pause_that_doubles() {
+    let mut settler = Settler::new();
+    push(&mut settler, 1, b"answer");
+    push(&mut settler, 2, b"");
+    let mut now = 0;
+    for pause in [100_000_000, 200_000_000, 400_000_000] {
+        let batch = settler.next(now).unwrap();
+        assert_eq!(read(&batch), (vec![1, 2], vec![b"answer".to_vec()]));
+        settler.done(batch.id, false, now);
+        assert_eq!(settler.next(now + pause - 1), None);
+        now += pause;
+    }
+    let batch = settler.next(now).unwrap();
+    settler.done(batch.id, true, now);
+    push(&mut settler, 3, b"");
+    let batch = settler.next(now).unwrap();
+    settler.done(batch.id, false, now);
+    assert!(settler.next(now + 100_000_000).is_some(), "success ends the doubling");
+    assert_eq!(settler.dropped(), 0);
+}
+
+#[test]
+fn a_record_that_always_fails_goes_alone_and_is_given_up_and_counted() {
+    let mut settler = Settler::new();
+    for id in 0..10 {
+        push(&mut settler, id, b"");
+    }
+    let mut booked = Vec::new();
+    let mut now = 0;
+    while !settler.is_idle() {
+        while let Some(batch) = settler.next(now) {
+            let (ids, _) = read(&batch);
+            let ok = !ids.contains(&4);
+            if ok {
+                booked.extend(ids);
+            }
+            settler.done(batch.id, ok, now);
+        }
+        now += SECOND;
+        assert!(now < 600 * SECOND, "it ends");
+    }
+    booked.sort_unstable();
+    assert_eq!(booked, [0, 1, 2, 3, 5, 6, 7, 8, 9]);
+    assert_eq!(settler.dropped(), 1);
+    assert_eq!(settler.bytes, 0);
+}
+
+#[test]
+fn a_sidecar_that_is_gone_for_a_minute_costs_no_record() {
+    let mut settler = Settler::new();
+    let mut booked = 0;
+    let mut now = 0;
+    for id in 0..3000 {
+        push(&mut settler, id, b"answer");
+        now += SECOND / 25;
+        while let Some(batch) = settler.next(now) {
+            let up = now > 60 * SECOND;
+            booked += if up { read(&batch).0.len() } else { 0 };
+            settler.done(batch.id, up, now);
+        }
+    }
+    while !settler.is_idle() {
+        now += SECOND;
+        while let Some(batch) = settler.next(now) {
+            booked += read(&batch).0.len();
+            settler.done(batch.id, true, now);
+        }
+    }
+    assert_eq!((booked, settler.dropped()), (3000, 0));
+}
+
+#[test]
+fn past_the_bound_of_records_the_oldest_is_dropped_and_counted() {
+    let mut settler = Settler::new();
+    for id in 0..MAX_ITEMS + 5 {
+        push(&mut settler, id, b"");
+    }
+    assert_eq!(settler.dropped(), 5);
+    assert_eq!(read(&settler.next(0).unwrap()).0[0], 5);
+}
+
+#[test]
+fn past_the_bound_of_bytes_old_answers_go_before_records() {
+    let mut settler = Settler::new();
+    for id in 0..20 {
+        push(&mut settler, id, &vec![b'x'; 1 << 20]);
+    }
+    assert!(settler.bytes <= MAX_BYTES);
+    assert_eq!(settler.dropped(), 0, "no record is lost");
+    assert!(settler.dropped_answers() >= 12);
+    let (ids, answers) = read(&settler.next(0).unwrap());
+    assert_eq!(ids[0], 0);
+    assert!(answers.is_empty(), "the oldest answers went");
+}
+
+#[test]
+fn an_answer_larger_than_the_queue_is_not_kept_but_its_record_is() {
+    let mut settler = Settler::new();
+    push(&mut settler, 1, &vec![b'x'; MAX_BYTES + 1]);
+    assert_eq!(read(&settler.next(0).unwrap()), (vec![1], vec![]));
+    assert_eq!((settler.dropped(), settler.dropped_answers()), (0, 1));
+}
+
+#[test]
+fn a_batch_that_the_host_forgot_is_sent_again() {
+    let mut settler = Settler::new();
+    push(&mut settler, 1, b"");
+    let lost = settler.next(0).unwrap();
+    assert_eq!(settler.next(LOST_NS - 1), None);
+    assert_eq!(settler.next(LOST_NS), None, "it pauses first");
+    let again = settler.next(LOST_NS + SECOND).unwrap();
+    assert_eq!(read(&again).0, [1]);
+    settler.done(lost.id, true, LOST_NS + SECOND);
+    assert!(!settler.is_idle(), "a late reply to the lost batch settles nothing");
+    settler.done(again.id, true, LOST_NS + SECOND);
+    assert!(settler.is_idle());
+}
+
+#[test]
+fn an_answer_of_another_length_than_declared_is_not_sent() {
+    let mut settler = Settler::new();
+    let (settle, _) = settle(1, b"four");
+    settler.push(settle, b"five5".to_vec());
+    push(&mut settler, 2, b"right");
+    assert_eq!(read(&settler.next(0).unwrap()), (vec![1, 2], vec![b"right".to_vec()]));
+}

@@ -1,0 +1,211 @@
+//! One config on one worker: reads it, makes streams, and settles in the background.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use proxy_wasm::hostcalls::dispatch_http_call;
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{BufferType, ContextType, LogLevel, MapType};
+use sluice_core::config::{Plan, Sidecar};
+use sluice_core::exchange::Vm;
+use sluice_core::tokens::Tokens;
+use sluice_wire::{VERSION, header, path};
+
+use crate::env::Environment;
+use crate::host;
+use crate::stream::Stream;
+use crate::worker::Worker;
+
+/// How often finished requests are sent on. An answer is in the cache so much later at most.
+const TICK_MS: u32 = 50;
+
+/// Ticks between two looks at Envoy's log level.
+const LEVEL_TICKS: u32 = 20;
+
+/// No one waits for a settlement.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Ticks that a worker whose config was replaced takes to send on what it has.
+const DRAIN_TICKS: u32 = 200;
+
+/// Longest config that is read.
+const CONFIG_BYTES: usize = 4 << 20;
+
+pub(crate) struct Root {
+    context_id: u32,
+    worker: Option<Rc<Worker>>,
+    /// Batches under way, by the host's call.
+    calls: HashMap<u32, u32>,
+    /// Of records and answers that the queue dropped, those that were counted.
+    told: (u64, u64),
+    ticks: u32,
+    draining: Option<u32>,
+}
+
+impl Root {
+    pub(crate) fn new(context_id: u32) -> Root {
+        Root { context_id, worker: None, calls: HashMap::new(), told: (0, 0), ticks: 0, draining: None }
+    }
+
+    /// Sends what is due.
+    fn settle(&mut self) {
+        let Some(worker) = self.worker.clone() else { return };
+        let Some(plan) = worker.vm.try_borrow().ok().map(|vm| vm.plan.clone()) else { return };
+        let Some(sidecar) = &plan.sidecar else { return };
+        let Ok(mut settler) = worker.settler.try_borrow_mut() else { return };
+        let now_ns = host::now_ns();
+        while let Some(batch) = settler.next(now_ns) {
+            match call(sidecar, path::SETTLE, &batch.body, SETTLE_TIMEOUT) {
+                Ok(call) => {
+                    self.calls.insert(call, batch.id);
+                }
+                Err(reason) => {
+                    log::debug!("settle was not sent: {reason}");
+                    worker.add("sluice.settle;result=unsent;", 1);
+                    settler.done(batch.id, false, now_ns);
+                }
+            }
+        }
+        for (name, told, now) in [
+            ("sluice.settle_dropped_records", &mut self.told.0, settler.dropped()),
+            ("sluice.settle_dropped_answers", &mut self.told.1, settler.dropped_answers()),
+        ] {
+            if now > *told {
+                worker.add(name, now - *told);
+                *told = now;
+            }
+        }
+    }
+
+    fn follow_log_level(&self) {
+        if let Some(worker) = &self.worker {
+            let debugs = host::debugs();
+            worker.debugs.set(debugs);
+            proxy_wasm::set_log_level(if debugs { LogLevel::Debug } else { LogLevel::Info });
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.worker.as_ref().is_none_or(|worker| worker.settler.try_borrow().is_ok_and(|settler| settler.is_idle()))
+    }
+
+    fn drained(&mut self) {
+        let Some(ticks) = self.draining else { return };
+        if self.is_idle() || ticks == 0 {
+            self.draining = None;
+            let _ = host::done();
+        } else {
+            self.draining = Some(ticks - 1);
+        }
+    }
+}
+
+impl Context for Root {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, _body: usize, _trailers: usize) {
+        let Some(batch) = self.calls.remove(&token) else { return };
+        let Some(worker) = self.worker.clone() else { return };
+        let status = if headers == 0 { None } else { reply_status() };
+        let ok = status == Some(200);
+        worker.add(if ok { "sluice.settle;result=ok;" } else { "sluice.settle;result=failed;" }, 1);
+        if !ok {
+            log::debug!("settle failed: status {status:?}");
+        }
+        if let Ok(mut settler) = worker.settler.try_borrow_mut() {
+            settler.done(batch, ok, host::now_ns());
+        }
+        // What came meanwhile need not wait for the next tick.
+        self.settle();
+    }
+
+    /// False keeps this context, until [`host::done`], for what is not settled yet.
+    fn on_done(&mut self) -> bool {
+        self.settle();
+        if self.is_idle() {
+            return true;
+        }
+        self.draining = Some(DRAIN_TICKS);
+        false
+    }
+}
+
+impl RootContext for Root {
+    /// A config that is refused leaves the last good one in force: with xDS Envoy keeps the old
+    /// listener, at start it does not come up.
+    fn on_configure(&mut self, size: usize) -> bool {
+        if size > CONFIG_BYTES {
+            log::error!("config: {size} bytes, at most {CONFIG_BYTES} are read");
+            return false;
+        }
+        let config = match host::buffer(BufferType::PluginConfiguration, size) {
+            Ok(config) => config,
+            Err(status) => {
+                log::error!("config cannot be read: {status:?}");
+                return false;
+            }
+        };
+        let environment = Environment::read();
+        let config: &[u8] = if config.is_empty() { b"{}" } else { &config };
+        let plan = match Plan::parse(config, &|name| environment.get(name)) {
+            Ok(plan) => plan,
+            Err(faults) => {
+                for fault in faults.to_string().lines() {
+                    log::error!("config: {fault}");
+                }
+                return false;
+            }
+        };
+        let ticks = plan.sidecar.is_some();
+        let tokens = Tokens::load(&plan.encodings());
+        self.worker = Some(Rc::new(Worker::new(Vm::new(Rc::new(plan), tokens))));
+        self.follow_log_level();
+        // Also without a sidecar, rarely, to follow Envoy's log level.
+        if let Err(status) = host::tick_every(if ticks { TICK_MS } else { TICK_MS * LEVEL_TICKS }) {
+            log::error!("no ticks: {status:?}");
+            return !ticks;
+        }
+        log::info!("context {} configured", self.context_id);
+        true
+    }
+
+    fn on_tick(&mut self) {
+        self.settle();
+        self.drained();
+        if self.ticks.is_multiple_of(LEVEL_TICKS) {
+            self.follow_log_level();
+        }
+        self.ticks = self.ticks.wrapping_add(1);
+    }
+
+    fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream::new(self.worker.clone())))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+/// POSTs a frame to the sidecar; returns the host's number for the call.
+pub(crate) fn call(sidecar: &Sidecar, path: &str, body: &[u8], timeout: Duration) -> Result<u32, String> {
+    let version = VERSION.to_string();
+    let authorization = sidecar.secret.as_ref().map(|secret| format!("Bearer {secret}"));
+    let mut headers = vec![
+        (":method", "POST"),
+        (":path", path),
+        (":authority", sidecar.cluster.as_str()),
+        ("content-type", "application/octet-stream"),
+        (header::WIRE, version.as_str()),
+    ];
+    if let Some(authorization) = &authorization {
+        headers.push(("authorization", authorization));
+    }
+    dispatch_http_call(&sidecar.cluster, headers, Some(body), Vec::new(), timeout)
+        .map_err(|status| format!("cluster {}: {status:?}", sidecar.cluster))
+}
+
+/// The HTTP status of the call that was just answered.
+pub(crate) fn reply_status() -> Option<u16> {
+    let status = host::header(MapType::HttpCallResponseHeaders, ":status").ok()?;
+    std::str::from_utf8(&status).ok()?.parse().ok()
+}

@@ -1,0 +1,292 @@
+//! One request: callbacks in, effects out.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::{Action, BufferType, MapType, StreamType};
+use sluice_core::exchange::{Effect, Effects, Event, Exchange, Flow};
+
+use crate::host;
+use crate::root::{call, reply_status};
+use crate::worker::{Worker, World};
+
+/// Longest reply of the sidecar that is read: a cached answer and its head.
+const REPLY_BYTES: usize = 16 << 20;
+
+/// All of a buffer that Envoy holds, where the callback does not say how much that is.
+const ALL: usize = u32::MAX as usize;
+
+pub(crate) struct Stream {
+    worker: Option<Rc<Worker>>,
+    exchange: Exchange,
+    /// The sidecar's answer that is waited for. Others are late.
+    call: Option<u32>,
+    /// The client said how long its body is, so that a new body needs a new length.
+    has_length: bool,
+    request_whole: bool,
+    response_whole: bool,
+    response_held: bool,
+    over: bool,
+}
+
+/// Which callback the effects are carried out in: there, resuming means to return `Continue`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum In {
+    Request,
+    Response,
+    Elsewhere,
+}
+
+impl Stream {
+    pub(crate) fn new(worker: Option<Rc<Worker>>) -> Stream {
+        Stream {
+            worker,
+            exchange: Exchange::new(),
+            call: None,
+            has_length: false,
+            request_whole: false,
+            response_whole: false,
+            response_held: false,
+            over: false,
+        }
+    }
+
+    fn on(&mut self, event: Event<'_>, place: In) -> Action {
+        let Some(worker) = self.worker.clone() else { return Action::Continue };
+        let flow = self.step(event, place, &worker);
+        match flow {
+            Flow::Continue => Action::Continue,
+            Flow::Pause => Action::Pause,
+        }
+    }
+
+    fn step(&mut self, event: Event<'_>, place: In, worker: &Worker) -> Flow {
+        let effects = {
+            // Never borrowed already: the host does not call back during a host call.
+            let Ok(mut vm) = worker.vm.try_borrow_mut() else { return Flow::Continue };
+            self.exchange.on(event, &mut vm, &mut World::now(worker))
+        };
+        self.carry_out(effects, place, worker)
+    }
+
+    fn carry_out(&mut self, effects: Effects, place: In, worker: &Worker) -> Flow {
+        let mut flow = effects.flow;
+        let mut failed_call = false;
+        for effect in effects.list {
+            let (what, done) = match effect {
+                Effect::SetRequestHeader(name, value) => {
+                    ("set_header", host::set_header(MapType::HttpRequestHeaders, &name, &value))
+                }
+                Effect::RemoveRequestHeader(name) => {
+                    ("remove_header", host::remove_header(MapType::HttpRequestHeaders, &name))
+                }
+                Effect::ReplaceRequestBody(body) => ("set_body", self.replace_request_body(&body)),
+                Effect::ClearRouteCache => ("clear_route_cache", host::clear_route_cache()),
+                Effect::ResumeRequest if place == In::Request => {
+                    flow = Flow::Continue;
+                    continue;
+                }
+                Effect::ResumeRequest => ("resume", host::resume(StreamType::HttpRequest)),
+                Effect::Call { path, body, timeout_ms } => {
+                    failed_call = !self.call(path, &body, timeout_ms, worker);
+                    continue;
+                }
+                Effect::Respond { status, headers, body } => {
+                    flow = Flow::Pause;
+                    ("respond", host::respond(status, &headers, &body))
+                }
+                Effect::SetResponseHeader(name, value) => {
+                    ("set_header", host::set_header(MapType::HttpResponseHeaders, &name, &value))
+                }
+                Effect::RemoveResponseHeader(name) => {
+                    ("remove_header", host::remove_header(MapType::HttpResponseHeaders, &name))
+                }
+                Effect::ReplaceResponseBody(body) => {
+                    ("set_body", host::set_buffer(BufferType::HttpResponseBody, &body))
+                }
+                Effect::ResumeResponse if place == In::Response => {
+                    flow = Flow::Continue;
+                    continue;
+                }
+                Effect::ResumeResponse => ("resume", host::resume(StreamType::HttpResponse)),
+                Effect::SetState(name, value) => ("set_state", host::set_state(name, &value)),
+                Effect::Count(metric) => {
+                    worker.change(&metric);
+                    continue;
+                }
+                Effect::Settle(settle, answer) => {
+                    if let Ok(mut settler) = worker.settler.try_borrow_mut() {
+                        settler.push(*settle, answer);
+                    }
+                    continue;
+                }
+                Effect::Debug(line) => {
+                    if worker.debugs.get() {
+                        log::debug!("{line}");
+                    }
+                    continue;
+                }
+            };
+            if let Err(status) = done {
+                worker.failed(what, status);
+            }
+        }
+        if failed_call {
+            // Said at once, so that a missing cluster does not hold a request.
+            return self.step(Event::ReplyFailed, place, worker);
+        }
+        flow
+    }
+
+    fn replace_request_body(&self, body: &[u8]) -> host::Result<()> {
+        host::set_buffer(BufferType::HttpRequestBody, body)?;
+        if self.has_length {
+            host::set_header(MapType::HttpRequestHeaders, "content-length", &body.len().to_string())?;
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, path: &str, body: &[u8], timeout_ms: u32, worker: &Worker) -> bool {
+        let plan = worker.vm.try_borrow().ok().map(|vm| vm.plan.clone());
+        let Some(sidecar) = plan.as_ref().and_then(|plan| plan.sidecar.as_ref()) else { return false };
+        match call(sidecar, path, body, Duration::from_millis(u64::from(timeout_ms))) {
+            Ok(token) => {
+                self.call = Some(token);
+                true
+            }
+            Err(reason) => {
+                log::debug!("{path} was not sent: {reason}");
+                false
+            }
+        }
+    }
+
+    /// The request's body, as it came or as far as it is held.
+    fn request_body(&mut self, size: usize) -> Action {
+        self.request_whole = true;
+        match host::buffer(BufferType::HttpRequestBody, size) {
+            Ok(body) => self.on(Event::RequestBody { body: &body }, In::Request),
+            Err(status) => {
+                // Read as empty, it passes untouched.
+                if let Some(worker) = &self.worker {
+                    worker.failed("get_body", status);
+                }
+                self.on(Event::RequestBody { body: b"" }, In::Request)
+            }
+        }
+    }
+
+    fn response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        self.response_whole |= end_of_stream;
+        let chunk = match host::buffer(BufferType::HttpResponseBody, size) {
+            Ok(chunk) => chunk,
+            Err(status) => {
+                if let Some(worker) = &self.worker {
+                    worker.failed("get_body", status);
+                }
+                Vec::new()
+            }
+        };
+        let action = self.on(Event::ResponseBody { chunk: &chunk, end_of_stream }, In::Response);
+        self.response_held = action == Action::Pause;
+        action
+    }
+
+    fn finish(&mut self) {
+        if !std::mem::replace(&mut self.over, true) {
+            self.on(Event::Done, In::Elsewhere);
+        }
+    }
+}
+
+impl Context for Stream {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, body: usize, _trailers: usize) {
+        if self.call != Some(token) || self.over {
+            return;
+        }
+        self.call = None;
+        let status = if headers == 0 { None } else { reply_status() };
+        let reply = status.filter(|_| body <= REPLY_BYTES).and_then(|status| {
+            Some((status, host::buffer(BufferType::HttpCallResponseBody, body).ok()?))
+        });
+        match reply {
+            Some((status, body)) => self.on(Event::Reply { status, body: &body }, In::Elsewhere),
+            None => self.on(Event::ReplyFailed, In::Elsewhere),
+        };
+    }
+
+    fn on_done(&mut self) -> bool {
+        self.finish();
+        true
+    }
+}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        let headers = match host::headers(MapType::HttpRequestHeaders) {
+            Ok(headers) => headers,
+            Err(status) => {
+                if let Some(worker) = self.worker.take() {
+                    worker.failed("get_headers", status);
+                }
+                return Action::Continue;
+            }
+        };
+        self.has_length = headers.get("content-length").is_some();
+        self.request_whole = end_of_stream;
+        self.on(Event::RequestHeaders { headers: &headers, end_of_stream }, In::Request)
+    }
+
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if self.exchange.passes() {
+            return Action::Continue;
+        }
+        if end_of_stream {
+            return self.request_body(size);
+        }
+        self.on(Event::RequestBodyPart { buffered: size }, In::Request)
+    }
+
+    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        if self.request_whole || self.exchange.passes() {
+            return Action::Continue;
+        }
+        // A body with trailers behind it ends without saying so.
+        self.request_body(ALL)
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        // Also of a request that passes: what an upstream says in our name is removed.
+        let headers = match host::headers(MapType::HttpResponseHeaders) {
+            Ok(headers) => headers,
+            Err(status) => {
+                if let Some(worker) = &self.worker {
+                    worker.failed("get_headers", status);
+                }
+                return Action::Continue;
+            }
+        };
+        self.response_whole = end_of_stream;
+        self.on(Event::ResponseHeaders { headers: &headers, end_of_stream }, In::Response)
+    }
+
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if self.exchange.passes() {
+            return Action::Continue;
+        }
+        self.response_body(size, end_of_stream)
+    }
+
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        if self.response_whole || self.exchange.passes() {
+            return Action::Continue;
+        }
+        // Held, it is all there; streamed, every byte of it was seen.
+        self.response_body(if self.response_held { ALL } else { 0 }, true)
+    }
+
+    fn on_log(&mut self) {
+        self.finish();
+    }
+}

@@ -1,0 +1,124 @@
+//! What all streams of one root context (one worker, one config) share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+
+use proxy_wasm::types::MetricType;
+use sluice_core::counters::{self, Slots};
+use sluice_core::exchange::{Host, Metric, Vm};
+use sluice_core::settler::Settler;
+
+use crate::host;
+
+/// Metrics with different names that one worker defines; all come from the config or a fixed
+/// set, so this is only reached by a config with thousands of models.
+const METRICS: usize = 4096;
+
+pub(crate) struct Worker {
+    pub(crate) vm: RefCell<Vm>,
+    pub(crate) settler: RefCell<Settler>,
+    metrics: RefCell<HashMap<String, Option<u32>>>,
+    /// Somebody reads debug lines.
+    pub(crate) debugs: Cell<bool>,
+}
+
+impl Worker {
+    pub(crate) fn new(vm: Vm) -> Worker {
+        Worker {
+            vm: RefCell::new(vm),
+            settler: RefCell::new(Settler::new()),
+            metrics: RefCell::default(),
+            debugs: Cell::new(false),
+        }
+    }
+
+    pub(crate) fn change(&self, metric: &Metric) {
+        match metric {
+            Metric::Add(name, amount) => {
+                self.metric(MetricType::Counter, name, |id| host::increment_metric(id, *amount));
+            }
+            Metric::Observe(name, value) => {
+                self.metric(MetricType::Histogram, name, |id| host::record_metric(id, *value));
+            }
+        }
+    }
+
+    pub(crate) fn add(&self, name: &str, amount: u64) {
+        self.metric(MetricType::Counter, name, |id| host::increment_metric(id, amount));
+    }
+
+    /// A metric that cannot be kept is not worth a request: nothing is done about it but a line.
+    fn metric(&self, kind: MetricType, name: &str, change: impl FnOnce(u32) -> host::Result<()>) {
+        let Ok(mut metrics) = self.metrics.try_borrow_mut() else { return };
+        let id = match metrics.get(name) {
+            Some(id) => *id,
+            None if metrics.len() >= METRICS => return,
+            None => {
+                let id = host::define_metric(kind, name);
+                if let Err(status) = id {
+                    log::warn!("metric {name} cannot be defined: {status:?}");
+                }
+                metrics.insert(name.to_owned(), id.ok());
+                id.ok()
+            }
+        };
+        if let Some(id) = id {
+            let _ = change(id);
+        }
+    }
+
+    /// A host call failed. The request goes on; that it did is counted.
+    pub(crate) fn failed(&self, call: &'static str, status: host::Status) {
+        log::debug!("{call}: {status:?}");
+        self.add(&format!("sluice.host_error;call={call};"), 1);
+    }
+}
+
+/// The world at one event.
+pub(crate) struct World<'w> {
+    worker: &'w Worker,
+    now_ns: u64,
+}
+
+impl<'w> World<'w> {
+    pub(crate) fn now(worker: &'w Worker) -> World<'w> {
+        World { worker, now_ns: host::now_ns() }
+    }
+}
+
+impl Host for World<'_> {
+    fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    fn property(&self, path: &[&str]) -> Option<Vec<u8>> {
+        host::property(path)
+    }
+
+    fn count(&mut self, key: &str, window_start: u64, amount: i64, limit: u64) -> (u64, bool) {
+        let counted = counters::count(&mut Shared, key, window_start, amount, limit);
+        if counted.full {
+            self.worker.add("sluice.budget_unkept", 1);
+        }
+        (counted.before, counted.added)
+    }
+}
+
+/// Envoy's shared data, which all workers of the process see.
+struct Shared;
+
+impl Shared {
+    fn key(slot: u64) -> String {
+        format!("sluice.budget.{slot}")
+    }
+}
+
+impl Slots for Shared {
+    fn get(&mut self, slot: u64) -> (Vec<u8>, u32) {
+        host::shared(&Self::key(slot))
+    }
+
+    fn put(&mut self, slot: u64, value: &[u8], version: u32) -> bool {
+        host::set_shared(&Self::key(slot), value, version).is_ok()
+    }
+}
