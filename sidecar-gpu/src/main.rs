@@ -1,2 +1,7 @@
-//! The sidecar.
-fn main() {}
+//! The `sluice` binary: see `sluice --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sluice::cli::main()
+}

@@ -48,3 +48,13 @@ pub mod path {
     /// Book what a request used, release its reservation, store its answer.
     pub const SETTLE: &str = "/v1/settle";
 }
+
+/// What the sidecar takes in one call. It refuses more with 413 (bytes) or 400 (items).
+pub mod limit {
+    /// Bytes of an admit.
+    pub const ADMIT_BODY: usize = 64 * 1024;
+    /// Bytes of a settle, answers included.
+    pub const SETTLE_BODY: usize = 16 * 1024 * 1024;
+    /// Items of a settle.
+    pub const SETTLE_ITEMS: usize = 1000;
+}

@@ -1,0 +1,311 @@
+//! Everything a running sidecar holds, made once from its config.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sluice_wire::limit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::budget::{
+    Ask, BudgetStore, Claim, Decision, Guarded, Id, MemoryBudgets, RedisBudgets, Spend,
+};
+use crate::cache::{CacheStore, MemoryCache, RedisCache};
+use crate::clock::Clock;
+use crate::config::{Serve, Store};
+use crate::http::{ApiError, Auth, Kind};
+use crate::ledger::{Ledger, OpenError, Options};
+use crate::metrics::{Metrics, Reading};
+use crate::store::Link;
+
+/// KiB of settle bodies held at once.
+const SETTLE_ROOM_KIB: u32 = 128 * 1024;
+/// How long a settle waits for room.
+const SETTLE_WAIT: Duration = Duration::from_secs(2);
+/// Reports made at once.
+const REPORTS: usize = 2;
+
+/// A sidecar's state.
+pub struct App {
+    pub(crate) config: Serve,
+    pub(crate) auth: Auth,
+    pub(crate) clock: Clock,
+    pub(crate) ledger: Ledger,
+    pub(crate) cache: Box<dyn CacheStore>,
+    pub(crate) metrics: Metrics,
+    pub(crate) reports: Arc<Semaphore>,
+    local: Arc<MemoryBudgets>,
+    shared: Option<Guarded>,
+    link: Option<Arc<Link>>,
+    settle_room: Arc<Semaphore>,
+}
+
+/// Why a sidecar cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The ledger.
+    #[error("ledger: {0}")]
+    Ledger(#[from] OpenError),
+    /// The store's URL.
+    #[error("serve.store: {0}")]
+    Store(redis::RedisError),
+}
+
+impl App {
+    /// Opens the ledger and the stores of `config`.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn open(config: Serve, clock: Clock) -> Result<Arc<Self>, StartError> {
+        let now_ms = clock.now_ms();
+        let options = Options {
+            data: config.data.clone(),
+            retention: config.retention,
+            max_bytes: config.max_ledger,
+        };
+        let (ledger, used) = Ledger::open(&options, now_ms)?;
+        let local = Arc::new(MemoryBudgets::new(config.counters));
+        local.restore(now_ms, &used);
+        let link = match &config.store {
+            Store::Memory => None,
+            Store::Redis(url) => Some(Arc::new(
+                Link::new(url, config.redis).map_err(StartError::Store)?,
+            )),
+        };
+        let cache: Box<dyn CacheStore> = match &link {
+            None => Box::new(MemoryCache::new(config.cache_memory)),
+            Some(link) => Box::new(RedisCache::new(link.clone())),
+        };
+        let shared = link.as_ref().map(|link| {
+            let redis = RedisBudgets::new(link.clone(), ledger.sidecar().to_owned());
+            Guarded::new(redis, local.clone())
+        });
+        let mut app = App {
+            auth: Auth::new(&config),
+            metrics: Metrics::new(config.metrics_series, &[]),
+            clock,
+            ledger,
+            cache,
+            reports: Arc::new(Semaphore::new(REPORTS)),
+            local,
+            shared,
+            link,
+            settle_room: Arc::new(Semaphore::new(SETTLE_ROOM_KIB as usize)),
+            config,
+        };
+        app.metrics = Metrics::new(app.config.metrics_series, &app.readings());
+        Ok(Arc::new(app))
+    }
+
+    /// The config in force.
+    #[must_use]
+    pub fn config(&self) -> &Serve {
+        &self.config
+    }
+
+    /// The ledger.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The budgets that this process counts itself.
+    #[must_use]
+    pub fn local_budgets(&self) -> &MemoryBudgets {
+        &self.local
+    }
+
+    pub(crate) async fn reserve(&self, ask: Ask<'_>) -> Decision {
+        let store: &dyn BudgetStore = match &self.shared {
+            Some(shared) => shared,
+            None => &*self.local,
+        };
+        // Both answer always: the shared store falls back to the local one.
+        store
+            .reserve(ask)
+            .await
+            .unwrap_or(Decision::Go { over: Vec::new() })
+    }
+
+    pub(crate) async fn claim(&self, ids: &[Id]) -> Vec<Claim> {
+        match &self.shared {
+            Some(shared) => shared.claim(ids).await,
+            None => vec![Claim::Book; ids.len()],
+        }
+    }
+
+    pub(crate) async fn unclaim(&self, spends: &[Spend]) {
+        if let Some(shared) = &self.shared {
+            let ids: Vec<Id> = spends.iter().map(|it| it.id).collect();
+            shared.unclaim(&ids).await;
+        }
+    }
+
+    /// Charges what is newly booked (`fresh`) here, and all of it in Redis, which knows by itself
+    /// what it has charged before.
+    pub(crate) async fn settle(&self, now_ms: u64, spends: &[Spend], fresh: &[bool]) {
+        let new: Vec<Spend> = spends
+            .iter()
+            .zip(fresh)
+            .filter(|(_, new)| **new)
+            .map(|(spend, _)| spend.clone())
+            .collect();
+        self.local.settle_now(now_ms, &new);
+        if let Some(shared) = &self.shared {
+            shared.settle_all(now_ms, spends).await;
+        }
+    }
+
+    /// Room for a settle body of `bytes` (unknown: the largest), so that many large ones at once
+    /// wait instead of filling memory.
+    pub(crate) async fn settle_room(
+        &self,
+        bytes: Option<u64>,
+    ) -> Result<OwnedSemaphorePermit, ApiError> {
+        let most = limit::SETTLE_BODY as u64;
+        let kib = bytes.unwrap_or(most).min(most) / 1024 + 1;
+        let kib = u32::try_from(kib).unwrap_or(SETTLE_ROOM_KIB);
+        let room = self.settle_room.clone().acquire_many_owned(kib);
+        match tokio::time::timeout(SETTLE_WAIT, room).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(ApiError::new(
+                Kind::Busy,
+                "too many large settlements at once",
+            )),
+        }
+    }
+
+    pub(crate) fn ready(&self) -> bool {
+        !self.ledger.stats().failing.load(Ordering::Relaxed)
+    }
+
+    /// One round of what is done in the background: Redis hears what it missed.
+    pub(crate) async fn catch_up(&self) {
+        if let Some(shared) = &self.shared {
+            shared.catch_up(self.clock.now_ms()).await;
+        }
+    }
+
+    /// Removes what is past its time, in bounded steps.
+    pub(crate) async fn prune(&self) {
+        while matches!(self.ledger.prune(self.clock.now_ms()).await, Ok(1..)) {}
+    }
+
+    /// Numbers that are read when metrics are asked for.
+    pub(crate) fn readings(&self) -> Vec<Reading> {
+        let int = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let (bytes, entries) = self.cache.size();
+        let budgets = self.local.gauges();
+        let ledger = self.ledger.stats();
+        let load = |it: &std::sync::atomic::AtomicU64| int(it.load(Ordering::Relaxed));
+        let mut readings = vec![
+            (
+                "cache_bytes",
+                "Bytes of answers kept in this process",
+                int(bytes),
+            ),
+            (
+                "cache_entries",
+                "Answers kept in this process",
+                int(entries),
+            ),
+            (
+                "budget_counters",
+                "Budget counters kept in this process",
+                int(budgets.counters as u64),
+            ),
+            (
+                "budget_reservations",
+                "Reservations held in this process",
+                int(budgets.reservations as u64),
+            ),
+            (
+                "budget_counters_evicted",
+                "Counters with usage that gave way at the cap, since the start",
+                int(budgets.evicted),
+            ),
+            (
+                "budget_untracked",
+                "Charges not kept because the store was full, since the start",
+                int(budgets.untracked),
+            ),
+            (
+                "ledger_queue",
+                "Batches that wait for the ledger",
+                load(&ledger.queued),
+            ),
+            (
+                "ledger_transactions",
+                "Transactions of the ledger, since the start",
+                load(&ledger.commits),
+            ),
+            (
+                "ledger_microseconds",
+                "Time spent in them",
+                load(&ledger.commit_us),
+            ),
+            (
+                "ledger_errors",
+                "Transactions that failed, since the start",
+                load(&ledger.errors),
+            ),
+            (
+                "ledger_pruned",
+                "Records past their retention that were removed, since the start",
+                load(&ledger.pruned),
+            ),
+            (
+                "ledger_failing",
+                "1 while the last transaction failed",
+                i64::from(!self.ready()),
+            ),
+        ];
+        if let Some(link) = &self.link {
+            let stats = link.stats();
+            let failed = |kind: &str| int(stats.failures.get(kind).copied().unwrap_or(0));
+            readings.extend([
+                (
+                    "redis_breaker_state",
+                    "0 closed, 1 half-open, 2 open",
+                    stats.state.number(),
+                ),
+                (
+                    "redis_timeouts",
+                    "Calls without an answer in time, since the start",
+                    failed("timeout"),
+                ),
+                (
+                    "redis_errors",
+                    "Calls answered with an error, since the start",
+                    failed("redis") + failed("nonsense"),
+                ),
+                (
+                    "redis_skipped",
+                    "Calls not tried while the breaker was open, since the start",
+                    failed("open"),
+                ),
+            ]);
+        }
+        if let Some(shared) = &self.shared {
+            let (waiting, dropped, fallbacks) = shared.backlog();
+            readings.extend([
+                (
+                    "redis_outbox",
+                    "Settlements that Redis has not heard of yet",
+                    int(waiting as u64),
+                ),
+                (
+                    "redis_outbox_dropped",
+                    "Settlements that it never will, since the start",
+                    int(dropped),
+                ),
+                (
+                    "budget_fallbacks",
+                    "Admissions decided without Redis, since the start",
+                    int(fallbacks),
+                ),
+            ]);
+        }
+        readings
+    }
+}

@@ -1,0 +1,162 @@
+//! The sidecar's part of the shared config: `serve` and `sidecar.secret`, read and validated once.
+//!
+//! The file is the filter's too. Its other sections are validated by the filter's own code, so
+//! that the two cannot disagree about what a config means.
+
+mod raw;
+mod value;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use sluice_core::config::Plan;
+
+pub use sluice_core::config::{Fault, Faults};
+pub use value::{Secret, Size, Span};
+
+/// Looks an environment variable up; a test passes its own.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The process's environment.
+#[must_use]
+pub fn process_env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The sidecar's validated config.
+#[derive(Clone, Debug)]
+pub struct Serve {
+    /// Address to listen on, `HOST:PORT`.
+    pub listen: String,
+    /// Where budgets and cached answers are shared.
+    pub store: Store,
+    /// Directory of the ledger.
+    pub data: PathBuf,
+    /// How long ledger records are kept.
+    pub retention: Duration,
+    /// Largest size of the ledger in bytes; beyond it settling is refused (503). None: the disk's.
+    pub max_ledger: Option<u64>,
+    /// Bytes of cached answers kept in memory.
+    pub cache_memory: u64,
+    /// Most budget counters kept in memory.
+    pub counters: usize,
+    /// What filters show (`sidecar.secret`).
+    pub secret: Option<Secret>,
+    /// Tokens that may see everything.
+    pub operators: Vec<Secret>,
+    /// Tokens that may see their own tenant, by tenant.
+    pub tenants: BTreeMap<String, Secret>,
+    /// Certificates; plain HTTP without.
+    pub tls: Option<Tls>,
+    /// How patient the sidecar is with Redis.
+    pub redis: Patience,
+    /// Whether `/metrics` is open to everyone.
+    pub metrics_open: bool,
+    /// Most series of a metric that is labelled by tenant and task.
+    pub metrics_series: usize,
+}
+
+/// Where budgets and cached answers are shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// In this process.
+    Memory,
+    /// In Redis, at this URL (which may hold a password).
+    Redis(Secret),
+}
+
+/// Files of the listener's TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The server's certificate chain, PEM.
+    pub cert: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// Certificate authorities, PEM: who shows a certificate of theirs is a filter.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// How long one call may take, and when calls are no longer tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Longest wait for one answer on the request path.
+    pub timeout: Duration,
+    /// Failures in a row after which calls are no longer tried.
+    pub failures: u32,
+    /// How long they are not.
+    pub pause: Duration,
+}
+
+/// A fault of the document as a whole.
+fn whole(message: impl Into<String>) -> Faults {
+    Faults(vec![Fault {
+        path: "(config)".to_owned(),
+        message: message.into(),
+    }])
+}
+
+/// What a config file holds.
+#[derive(Debug)]
+pub struct Config {
+    /// The sidecar's part.
+    pub serve: Serve,
+    /// The filter's part.
+    pub plan: Plan,
+}
+
+/// Reads and validates the config file at `path`.
+///
+/// # Errors
+/// Every fault found.
+pub fn read(path: &Path, env: Env<'_>) -> Result<Config, Faults> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| whole(format!("{}: {error}", path.display())))?;
+    parse(&text, path.extension().is_some_and(|it| it == "json"), env)
+}
+
+/// Validates the config in `text`, JSON or else YAML.
+///
+/// # Errors
+/// Every fault found.
+pub fn parse(text: &str, json: bool, env: Env<'_>) -> Result<Config, Faults> {
+    let document = document(text, json)?;
+    let plan = Plan::parse(document.to_string().as_bytes(), env);
+    let serve = raw::serve(&document, env);
+    match (serve, plan) {
+        (Ok(serve), Ok(plan)) => Ok(Config { serve, plan }),
+        (serve, plan) => {
+            let mut faults = plan.err().map_or_else(Vec::new, |Faults(list)| list);
+            for fault in serve.err().unwrap_or_default() {
+                // Both read `sidecar.secret`.
+                if !faults.iter().any(|known| known.path == fault.path) {
+                    faults.push(fault);
+                }
+            }
+            Err(Faults(faults))
+        }
+    }
+}
+
+/// The text as a tree. JSON is YAML too, but `serde_json` words its errors better.
+fn document(text: &str, json: bool) -> Result<Value, Faults> {
+    let document: Value = if json {
+        serde_json::from_str(text).map_err(|error| whole(error.to_string()))?
+    } else {
+        // YAML 1.1 reads `mode: on` as a boolean; 1.2 and our schema do not.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        serde_saphyr::from_str_with_options(text, options)
+            .map_err(|error| whole(error.to_string()))?
+    };
+    if document.is_object() {
+        Ok(document)
+    } else {
+        Err(whole(format!(
+            "expected a mapping of sections, found {document}"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests;

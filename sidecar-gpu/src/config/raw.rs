@@ -1,0 +1,331 @@
+//! From the config as written to the config as validated.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{Env, Fault, Patience, Secret, Serve, Size, Span, Store, Tls};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawServe {
+    listen: String,
+    store: String,
+    data: PathBuf,
+    retention: Span,
+    max_ledger: Option<Size>,
+    cache: RawCache,
+    counters: u32,
+    operators: Vec<String>,
+    tenants: BTreeMap<String, String>,
+    tls: Option<RawTls>,
+    redis: RawPatience,
+    metrics: RawMetrics,
+}
+
+impl Default for RawServe {
+    fn default() -> Self {
+        RawServe {
+            listen: "127.0.0.1:8089".to_owned(),
+            store: "memory".to_owned(),
+            data: PathBuf::from("sluice-data"),
+            retention: Span(Duration::from_secs(90 * 86_400)),
+            max_ledger: None,
+            cache: RawCache::default(),
+            counters: 100_000,
+            operators: Vec::new(),
+            tenants: BTreeMap::new(),
+            tls: None,
+            redis: RawPatience::default(),
+            metrics: RawMetrics::default(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawCache {
+    memory: Size,
+}
+
+impl Default for RawCache {
+    fn default() -> Self {
+        RawCache {
+            memory: Size(256 << 20),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTls {
+    cert: PathBuf,
+    key: PathBuf,
+    #[serde(default)]
+    client_ca: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawPatience {
+    timeout: Span,
+    failures: u32,
+    pause: Span,
+}
+
+impl Default for RawPatience {
+    fn default() -> Self {
+        RawPatience {
+            timeout: Span(Duration::from_millis(30)),
+            failures: 5,
+            pause: Span(Duration::from_secs(5)),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawMetrics {
+    open: bool,
+    series: usize,
+}
+
+impl Default for RawMetrics {
+    fn default() -> Self {
+        RawMetrics {
+            open: false,
+            series: 1000,
+        }
+    }
+}
+
+/// What was wrong so far.
+#[derive(Default)]
+struct Collector(Vec<Fault>);
+
+impl Collector {
+    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Fault {
+            path: path.into(),
+            message: message.into(),
+        });
+    }
+
+    /// `text`, or the environment variable that it names as `env:NAME`.
+    fn secret(&mut self, path: &str, text: &str, env: Env<'_>) -> Option<Secret> {
+        let value = match text.strip_prefix("env:") {
+            Some(name) => match env(name) {
+                Some(value) => value,
+                None => {
+                    self.add(
+                        path,
+                        format!("expected a secret, found that the environment variable `{name}` is not set"),
+                    );
+                    return None;
+                }
+            },
+            None => text.to_owned(),
+        };
+        if value.is_empty() {
+            self.add(path, "expected a secret, found an empty one");
+            return None;
+        }
+        Some(Secret::new(value))
+    }
+
+    fn at_least<T: PartialOrd>(&mut self, (path, found): (&str, T), (least, words): (T, &str)) {
+        if found < least {
+            self.add(path, format!("expected at least {words}, found less"));
+        }
+    }
+}
+
+/// The `serve` section and `sidecar.secret` of `document`.
+pub(super) fn serve(document: &Value, env: Env<'_>) -> Result<Serve, Vec<Fault>> {
+    let empty = Value::Object(Map::new());
+    let section = match document.get("serve") {
+        None | Some(Value::Null) => &empty,
+        Some(section) => section,
+    };
+    let raw = section_of(section)?;
+    let mut faults = Collector::default();
+
+    let secret = match document.get("sidecar").and_then(|it| it.get("secret")) {
+        None | Some(Value::Null) => None,
+        Some(Value::String(text)) => faults.secret("sidecar.secret", text, env),
+        Some(other) => {
+            faults.add(
+                "sidecar.secret",
+                format!("expected a string, found {other}"),
+            );
+            None
+        }
+    };
+    let tls = raw.tls.map(|tls| Tls {
+        cert: tls.cert,
+        key: tls.key,
+        client_ca: tls.client_ca,
+    });
+    let certificates = tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    if secret.is_none() && !certificates && faults.0.is_empty() {
+        faults.add(
+            "sidecar.secret",
+            "expected a secret (or `serve.tls.client_ca`), found neither: anyone could spend budgets",
+        );
+    }
+
+    let operators: Vec<Secret> = raw
+        .operators
+        .iter()
+        .enumerate()
+        .filter_map(|(index, text)| faults.secret(&format!("serve.operators[{index}]"), text, env))
+        .collect();
+    let tenants: BTreeMap<String, Secret> = raw
+        .tenants
+        .iter()
+        .filter_map(|(tenant, text)| {
+            let secret = faults.secret(&format!("serve.tenants.{tenant}"), text, env)?;
+            Some((tenant.clone(), secret))
+        })
+        .collect();
+    distinct(&mut faults, (&secret, &operators, &tenants));
+
+    if raw
+        .listen
+        .rsplit_once(':')
+        .is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
+    {
+        faults.add(
+            "serve.listen",
+            format!("expected `HOST:PORT`, found `{}`", raw.listen),
+        );
+    }
+    let store = store(&mut faults, &raw.store, env);
+    faults.at_least(
+        ("serve.retention", raw.retention.0),
+        (
+            Duration::from_secs(86_400),
+            "`1d` (a retried settle must find its record)",
+        ),
+    );
+    faults.at_least(
+        ("serve.redis.timeout", raw.redis.timeout.0),
+        (Duration::from_millis(1), "`1ms`"),
+    );
+    faults.at_least(("serve.redis.failures", raw.redis.failures), (1, "1"));
+    faults.at_least(("serve.counters", raw.counters), (100, "100"));
+    faults.at_least(("serve.metrics.series", raw.metrics.series), (10, "10"));
+    if let Some(Size(bytes)) = raw.max_ledger {
+        faults.at_least(("serve.max_ledger", bytes), (1 << 20, "`1MiB`"));
+    }
+
+    match store {
+        Some(store) if faults.0.is_empty() => Ok(Serve {
+            listen: raw.listen,
+            store,
+            data: raw.data,
+            retention: raw.retention.0,
+            max_ledger: raw.max_ledger.map(|Size(bytes)| bytes),
+            cache_memory: raw.cache.memory.0,
+            counters: usize::try_from(raw.counters).unwrap_or(usize::MAX),
+            secret,
+            operators,
+            tenants,
+            tls,
+            redis: Patience {
+                timeout: raw.redis.timeout.0,
+                failures: raw.redis.failures,
+                pause: raw.redis.pause.0,
+            },
+            metrics_open: raw.metrics.open,
+            metrics_series: raw.metrics.series,
+        }),
+        _ => Err(faults.0),
+    }
+}
+
+/// The section, or a fault per key: serde alone stops at the first.
+fn section_of(section: &Value) -> Result<RawServe, Vec<Fault>> {
+    let Value::Object(keys) = section else {
+        return Err(vec![Fault {
+            path: "serve".to_owned(),
+            message: format!("expected a mapping, found {section}"),
+        }]);
+    };
+    let read = |value: &Value| -> Result<RawServe, Fault> {
+        serde_path_to_error::deserialize(value).map_err(|error| {
+            let path = match error.path().to_string().as_str() {
+                "." => "serve".to_owned(),
+                path => format!("serve.{path}"),
+            };
+            Fault {
+                path,
+                message: error.into_inner().to_string(),
+            }
+        })
+    };
+    let faults: Vec<Fault> = keys
+        .iter()
+        .filter_map(|(key, value)| {
+            let alone = Map::from_iter([(key.clone(), value.clone())]);
+            read(&Value::Object(alone)).err()
+        })
+        .collect();
+    if faults.is_empty() {
+        read(section).map_err(|fault| vec![fault])
+    } else {
+        Err(faults)
+    }
+}
+
+fn store(faults: &mut Collector, text: &str, env: Env<'_>) -> Option<Store> {
+    if text == "memory" {
+        return Some(Store::Memory);
+    }
+    let url = faults.secret("serve.store", text, env)?;
+    if ["redis://", "redis+unix://", "unix://"]
+        .iter()
+        .any(|scheme| url.expose().starts_with(scheme))
+    {
+        return Some(Store::Redis(url));
+    }
+    // Not quoted: what stands there may be a secret that was meant for another field.
+    faults.add(
+        "serve.store",
+        "expected `memory`, `redis://HOST:PORT` or `unix:///PATH`, found something else",
+    );
+    None
+}
+
+/// A token says who its holder is, so no two holders may share one.
+fn distinct(
+    faults: &mut Collector,
+    (secret, operators, tenants): (&Option<Secret>, &[Secret], &BTreeMap<String, Secret>),
+) {
+    let mut seen = BTreeSet::new();
+    let named = secret
+        .iter()
+        .map(|token| ("sidecar.secret".to_owned(), token))
+        .chain(
+            operators
+                .iter()
+                .enumerate()
+                .map(|(index, token)| (format!("serve.operators[{index}]"), token)),
+        )
+        .chain(
+            tenants
+                .iter()
+                .map(|(tenant, token)| (format!("serve.tenants.{tenant}"), token)),
+        );
+    for (path, token) in named {
+        if !seen.insert(token.expose().to_owned()) {
+            faults.add(
+                path,
+                "expected a token of its own, found one that another field has too",
+            );
+        }
+    }
+}

@@ -1,0 +1,195 @@
+use std::time::Duration;
+
+use super::*;
+
+fn env(name: &str) -> Option<String> {
+    match name {
+        "SLUICE_SECRET" => Some("s3cret".to_owned()),
+        "SLUICE_OPERATOR" => Some("op".to_owned()),
+        "ACME_REPORT_TOKEN" => Some("acme-token".to_owned()),
+        "EMPTY" => Some(String::new()),
+        _ => None,
+    }
+}
+
+fn faults(text: &str) -> Vec<String> {
+    match parse(text, false, &env) {
+        Ok(config) => panic!("accepted: {config:?}"),
+        Err(Faults(list)) => list
+            .iter()
+            .map(|it| format!("{}: {}", it.path, it.message))
+            .collect(),
+    }
+}
+
+#[test]
+fn the_documented_section_is_read_whole() {
+    let serve = parse(
+        r"
+mode: on
+sidecar: {cluster: sluice_sidecar, timeout: 50ms, secret: env:SLUICE_SECRET}
+serve:
+  listen: 127.0.0.1:8089
+  store: redis://127.0.0.1:6379
+  data: /var/lib/sluice
+  cache: {memory: 256MiB}
+  operators: [env:SLUICE_OPERATOR]
+  tenants: {acme: env:ACME_REPORT_TOKEN}
+  tls: {cert: a.pem, key: b.pem, client_ca: c.pem}
+  retention: 30d
+  max_ledger: 10GiB
+  redis: {timeout: 20ms, failures: 3, pause: 2s}
+  metrics: {open: true, series: 500}
+",
+        false,
+        &env,
+    )
+    .unwrap()
+    .serve;
+    assert_eq!(serve.secret, Some(Secret::new("s3cret")));
+    assert_eq!(serve.operators, [Secret::new("op")]);
+    assert_eq!(serve.tenants["acme"], Secret::new("acme-token"));
+    assert_eq!(
+        serve.store,
+        Store::Redis(Secret::new("redis://127.0.0.1:6379"))
+    );
+    assert_eq!(serve.cache_memory, 256 << 20);
+    assert_eq!(serve.retention, Duration::from_secs(30 * 86_400));
+    assert_eq!(serve.max_ledger, Some(10 << 30));
+    assert_eq!(serve.redis.failures, 3);
+    assert_eq!(serve.tls.unwrap().client_ca, Some(PathBuf::from("c.pem")));
+    assert!(serve.metrics_open);
+}
+
+#[test]
+fn json_is_read_as_yaml_is_and_defaults_fill_the_rest() {
+    let serve = parse(
+        r#"{"sidecar": {"cluster": "c", "secret": "x"}}"#,
+        true,
+        &env,
+    )
+    .unwrap()
+    .serve;
+    assert_eq!(serve.listen, "127.0.0.1:8089");
+    assert_eq!(serve.store, Store::Memory);
+    assert_eq!(serve.data, PathBuf::from("sluice-data"));
+    assert!(!serve.metrics_open);
+}
+
+#[test]
+fn yaml_words_for_modes_stay_words() {
+    let tree = document("mode: on\nother: off\nthird: yes\nfourth: true", false).unwrap();
+    assert_eq!(
+        tree,
+        serde_json::json!({"mode": "on", "other": "off", "third": "yes", "fourth": true})
+    );
+}
+
+#[test]
+fn every_fault_is_told_with_its_path_and_what_was_expected() {
+    let list = faults(
+        r"
+sidecar: {cluster: c, secret: x}
+serve:
+  listne: 127.0.0.1:1
+  cache: {memory: lots}
+  counters: many
+  tls: {cert: a}
+",
+    );
+    assert_eq!(list.len(), 4, "{list:#?}");
+    assert!(
+        list.iter()
+            .any(|it| it.starts_with("serve.listne: unknown field `listne`, expected one of")),
+        "{list:#?}"
+    );
+    assert!(
+        list.contains(
+            &"serve.cache.memory: expected a size like `64KiB`, `256MiB` or `2GiB`, found `lots`"
+                .to_owned()
+        ),
+        "{list:#?}"
+    );
+    assert!(list.iter().any(|it| it.starts_with("serve.counters: invalid type: string \"many\", expected u32")), "{list:#?}");
+    assert!(
+        list.iter()
+            .any(|it| it.starts_with("serve.tls") && it.contains("missing field `key`")),
+        "{list:#?}"
+    );
+}
+
+#[test]
+fn values_out_of_range_are_told_together() {
+    let list = faults(
+        r"
+sidecar: {cluster: c, secret: env:NOT_SET}
+serve: {listen: nonsense, store: s3://bucket, retention: 1h, operators: [env:EMPTY], redis: {failures: 0}}
+",
+    );
+    for start in [
+        "sidecar.secret: environment variable `NOT_SET` is not set",
+        "serve.listen: expected `HOST:PORT`, found `nonsense`",
+        "serve.store: expected `memory`",
+        "serve.retention: expected at least `1d`",
+        "serve.operators[0]: expected a secret, found an empty one",
+        "serve.redis.failures: expected at least 1",
+    ] {
+        assert!(
+            list.iter().any(|it| it.starts_with(start)),
+            "{start} in {list:#?}"
+        );
+    }
+}
+
+#[test]
+fn a_sidecar_that_would_trust_everyone_is_refused() {
+    let list = faults("serve: {}");
+    assert!(
+        list[0].starts_with("sidecar.secret: expected a secret"),
+        "{list:?}"
+    );
+    let with_certificates = parse("serve: {tls: {cert: a, key: b, client_ca: c}}", false, &env);
+    assert!(with_certificates.is_ok());
+}
+
+#[test]
+fn one_token_cannot_be_two_callers() {
+    let list = faults(
+        "sidecar: {cluster: c, secret: same}\nserve: {operators: [same], tenants: {acme: same}}",
+    );
+    assert!(
+        list.iter()
+            .any(|it| it.starts_with("serve.operators[0]: expected a token of its own")),
+        "{list:?}"
+    );
+    assert!(
+        list.iter().any(|it| it.starts_with("serve.tenants.acme:")),
+        "{list:?}"
+    );
+}
+
+#[test]
+fn text_that_is_no_mapping_is_refused_with_its_place() {
+    assert!(faults("[1, 2]")[0].contains("expected a mapping"));
+    assert!(faults("serve: [")[0].contains("line"));
+    assert!(
+        faults("serve: 3\nsidecar: {cluster: c, secret: x}")[0]
+            .starts_with("serve: expected a mapping, found 3")
+    );
+}
+
+#[test]
+fn a_fault_in_the_filters_part_is_told_beside_the_sidecars() {
+    let list = faults("mode: sideways\nsidecar: {cluster: c, secret: x}\nserve: {listen: 1}");
+    assert!(list.iter().any(|it| it.starts_with("mode: ")), "{list:?}");
+    assert!(
+        list.iter().any(|it| it.starts_with("serve.listen: ")),
+        "{list:?}"
+    );
+}
+
+#[test]
+fn a_secret_that_is_not_set_is_told_once() {
+    let list = faults("sidecar: {cluster: c, secret: env:NOT_SET}");
+    assert_eq!(list.len(), 1, "{list:?}");
+}

@@ -1,0 +1,199 @@
+//! `POST /v1/settle`: durable in the ledger first; then budgets, answers to keep, metrics.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use sluice_wire::{Frame, Settle, SettleReply, SettleRequest, limit};
+
+use super::{ApiError, Kind, body};
+use crate::app::App;
+use crate::budget::{Claim, Id, Spend};
+use crate::cache::{Entry, Key, MAX_TTL_SECS};
+use crate::ledger::LedgerError;
+
+/// Most charges of one item.
+const MAX_COUNTED: usize = 64;
+/// Longest name of a counter.
+const MAX_COUNTER: usize = 512;
+
+pub(super) async fn settle(State(app): State<Arc<App>>, request: Request) -> Response {
+    let started = Instant::now();
+    match answer(&app, request).await {
+        Ok((reply, bytes)) => {
+            app.metrics
+                .settled((reply.booked, reply.repeated), started.elapsed());
+            ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response()
+        }
+        Err(error) => {
+            app.metrics.refused(error.kind.name());
+            error.into_response()
+        }
+    }
+}
+
+/// One item, checked.
+struct Item {
+    id: Id,
+    settle: Settle,
+    answer: Option<(Key, Bytes)>,
+}
+
+async fn answer(app: &Arc<App>, request: Request) -> Result<(SettleReply, Vec<u8>), ApiError> {
+    let (parts, body) = request.into_parts();
+    app.auth.filter(&parts.headers, &parts.extensions)?;
+    body::check_version(&parts.headers)?;
+    let room = app
+        .settle_room(axum::body::HttpBody::size_hint(&body).exact())
+        .await?;
+    let bytes = body::read(body, limit::SETTLE_BODY).await?;
+    let items = check(&bytes)?;
+    // On its own, so that a filter that hangs up half-way does not leave a request booked in the
+    // ledger and charged to no budget.
+    let app = app.clone();
+    let reply = tokio::spawn(async move {
+        let reply = book(&app, items).await;
+        drop(room);
+        reply
+    })
+    .await
+    .map_err(|error| ApiError::new(Kind::Internal, error.to_string()))??;
+    let frame = Frame {
+        head: reply.clone(),
+        body: [],
+    };
+    let bytes = frame
+        .encode()
+        .map_err(|error| ApiError::new(Kind::Internal, error.to_string()))?;
+    Ok((reply, bytes))
+}
+
+fn check(bytes: &Bytes) -> Result<Vec<Item>, ApiError> {
+    let fault = |path: String, message: String| {
+        ApiError::new(Kind::Malformed, format!("{path}: {message}"))
+    };
+    let frame: Frame<SettleRequest, &[u8]> =
+        Frame::decode(bytes).map_err(|error| ApiError::new(Kind::Malformed, error.to_string()))?;
+    let found = frame.head.items.len();
+    if found > limit::SETTLE_ITEMS {
+        let message = format!("expected at most {}, found {found}", limit::SETTLE_ITEMS);
+        return Err(fault("items".to_owned(), message));
+    }
+    let mut rest = bytes.slice_ref(frame.body);
+    let mut items = Vec::with_capacity(found);
+    for (index, settle) in frame.head.items.into_iter().enumerate() {
+        let at = |field: &str| format!("items[{index}].{field}");
+        let id = settle
+            .record
+            .id
+            .parse()
+            .map_err(|error| fault(at("record.id"), error))?;
+        let counted = &settle.counted;
+        if counted.len() > MAX_COUNTED || counted.iter().any(|it| it.counter.len() > MAX_COUNTER) {
+            let message = format!(
+                "expected at most {MAX_COUNTED} counters of at most {MAX_COUNTER} bytes, found more"
+            );
+            return Err(fault(at("counted"), message));
+        }
+        let answer = match &settle.store {
+            None => None,
+            Some(store) => {
+                let key = store
+                    .key
+                    .parse()
+                    .map_err(|error| fault(at("store.key"), error))?;
+                let len = usize::try_from(store.len).unwrap_or(usize::MAX);
+                if len > rest.len() {
+                    let message = format!("expected {len} bytes of answer, found {}", rest.len());
+                    return Err(fault(at("store.len"), message));
+                }
+                Some((key, rest.split_to(len)))
+            }
+        };
+        items.push(Item { id, settle, answer });
+    }
+    if rest.is_empty() {
+        Ok(items)
+    } else {
+        let message = format!(
+            "expected the answers of `items`, found {} bytes more",
+            rest.len()
+        );
+        Err(fault("body".to_owned(), message))
+    }
+}
+
+async fn book(app: &App, mut items: Vec<Item>) -> Result<SettleReply, ApiError> {
+    let now_ms = app.clock.now_ms();
+    let ids: Vec<Id> = items.iter().map(|item| item.id).collect();
+    let claims = app.claim(&ids).await;
+    let busy = claims.contains(&Claim::Busy);
+    let elsewhere = claims.iter().filter(|it| **it == Claim::Booked).count();
+    let mut claim = claims.into_iter();
+    items.retain(|_| claim.next() == Some(Claim::Book));
+
+    let (mut settles, mut answers, mut spends) = (Vec::new(), Vec::new(), Vec::new());
+    for item in items {
+        spends.push(Spend {
+            id: item.id,
+            at_ms: item.settle.record.at_ms,
+            counted: item.settle.counted.clone(),
+        });
+        settles.push(item.settle);
+        answers.push(item.answer);
+    }
+    let settles = Arc::new(settles);
+    let fresh = match app.ledger.book(settles.clone(), now_ms).await {
+        Ok(fresh) => fresh,
+        Err(error) => {
+            app.unclaim(&spends).await;
+            let kind = match error {
+                LedgerError::Busy => Kind::Busy,
+                LedgerError::Database(_) | LedgerError::Closed => Kind::Ledger,
+            };
+            return Err(ApiError::new(kind, format!("ledger: {error}")));
+        }
+    };
+
+    app.settle(now_ms, &spends, &fresh).await;
+    let mut puts = Vec::new();
+    for ((settle, answer), new) in settles.iter().zip(answers).zip(&fresh) {
+        if !new {
+            continue;
+        }
+        app.metrics.booked(&settle.record);
+        if let (Some(store), Some((key, body))) = (&settle.store, answer)
+            && store.ttl_secs > 0
+        {
+            let life_ms = store.ttl_secs.min(MAX_TTL_SECS) * 1000;
+            let entry = Entry {
+                stored_ms: now_ms,
+                expires_ms: now_ms + life_ms,
+                head: store.entry.clone(),
+                body,
+            };
+            puts.push(app.cache.put(key, entry));
+        }
+    }
+    for outcome in join_all(puts).await {
+        app.metrics
+            .stored(if outcome.is_ok() { "stored" } else { "error" });
+    }
+
+    if busy {
+        return Err(ApiError::new(
+            Kind::Busy,
+            "another sidecar is settling some of these; ask again",
+        ));
+    }
+    let booked = fresh.iter().filter(|new| **new).count();
+    let repeated = fresh.len() - booked + elsewhere;
+    Ok(SettleReply {
+        booked: u32::try_from(booked).unwrap_or(u32::MAX),
+        repeated: u32::try_from(repeated).unwrap_or(u32::MAX),
+    })
+}

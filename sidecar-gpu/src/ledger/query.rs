@@ -1,0 +1,287 @@
+//! Sums over the ledger.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row as SqlRow, params_from_iter};
+use sluice_wire::Lever;
+
+use crate::report::{ByLever, Money, Report, Row, Sums, Tokens, UnknownPrices};
+
+/// Most rows of one breakdown; the cheapest beyond are left out, and [`Report::cut`] says so.
+const MAX_ROWS: usize = 10_000;
+/// Most breakdowns of one report.
+const MAX_BREAKDOWNS: usize = 16;
+
+/// What to sum by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dimension {
+    /// What requests were for.
+    Task,
+    /// The model that was used.
+    Model,
+    /// The API.
+    Endpoint,
+    /// Who pays.
+    Tenant,
+    /// The tier that was chosen.
+    Tier,
+    /// The config's route.
+    Route,
+    /// What the cache did.
+    Cache,
+    /// The UTC day of arrival.
+    Day,
+}
+
+impl Dimension {
+    const ALL: [Dimension; 8] = [
+        Dimension::Task,
+        Dimension::Model,
+        Dimension::Endpoint,
+        Dimension::Tenant,
+        Dimension::Tier,
+        Dimension::Route,
+        Dimension::Cache,
+        Dimension::Day,
+    ];
+
+    /// The word for it in queries and reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Dimension::Task => "task",
+            Dimension::Model => "model",
+            Dimension::Endpoint => "endpoint",
+            Dimension::Tenant => "tenant",
+            Dimension::Tier => "tier",
+            Dimension::Route => "route",
+            Dimension::Cache => "cache",
+            Dimension::Day => "day",
+        }
+    }
+
+    fn sql(self) -> &'static str {
+        match self {
+            Dimension::Day => "date(at_ms / 1000, 'unixepoch')",
+            other => other.name(),
+        }
+    }
+}
+
+impl FromStr for Dimension {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Dimension::ALL
+            .into_iter()
+            .find(|it| it.name() == text)
+            .ok_or_else(|| {
+                let names: Vec<&str> = Dimension::ALL.iter().map(|it| it.name()).collect();
+                format!("expected one of {}, found `{text}`", names.join(", "))
+            })
+    }
+}
+
+/// What to sum.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Query {
+    /// Arrived at or after, milliseconds since the epoch.
+    pub from_ms: Option<u64>,
+    /// Arrived before.
+    pub to_ms: Option<u64>,
+    /// Of this tenant only.
+    pub tenant: Option<String>,
+    /// Breakdowns, each by one dimension or several together.
+    pub by: Vec<Vec<Dimension>>,
+}
+
+impl Query {
+    /// Reads breakdowns: `task,model` are two, `tenant:model` is one by both together.
+    ///
+    /// # Errors
+    /// What was expected and what was found.
+    pub fn breakdowns(text: &str) -> Result<Vec<Vec<Dimension>>, String> {
+        let by: Vec<Vec<Dimension>> = text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(|part| part.split(':').map(str::parse).collect())
+            .collect::<Result<_, _>>()?;
+        if by.len() > MAX_BREAKDOWNS {
+            return Err(format!(
+                "expected at most {MAX_BREAKDOWNS} breakdowns, found {}",
+                by.len()
+            ));
+        }
+        Ok(by)
+    }
+}
+
+/// Sums the ledger behind `connection`, all breakdowns over the same state of it.
+///
+/// # Errors
+/// SQLite's.
+pub fn query(connection: &mut Connection, query: &Query) -> rusqlite::Result<Report> {
+    let snapshot = connection.transaction()?;
+    let mut report = Report {
+        from_ms: query.from_ms,
+        to_ms: query.to_ms,
+        tenant: query.tenant.clone(),
+        ..Report::default()
+    };
+    let rows = rows(&snapshot, query, &[])?;
+    if let Some((_, row)) = rows.into_iter().next() {
+        report.total = row.sums;
+    }
+    for dimensions in &query.by {
+        let names: Vec<&str> = dimensions.iter().map(|it| it.name()).collect();
+        let name = names.join(":");
+        let mut rows = self::rows(&snapshot, query, dimensions)?;
+        if rows.len() > MAX_ROWS {
+            rows.truncate(MAX_ROWS);
+            report.cut.push(name.clone());
+        }
+        report
+            .by
+            .insert(name, rows.into_iter().map(|(_, row)| row).collect());
+    }
+    Ok(report)
+}
+
+/// Money is summed in two halves, because SQLite's SUM stops at 64 bits: $9.2 million.
+const HALF: i128 = 1_000_000_000;
+
+fn money_columns() -> Vec<String> {
+    let mut columns = vec!["as_asked".to_owned(), "cost".to_owned()];
+    for prefix in ["saved", "would"] {
+        for lever in Lever::ALL {
+            columns.push(format!("{prefix}_{}", lever.name()));
+        }
+    }
+    columns
+}
+
+fn rows(
+    connection: &Connection,
+    query: &Query,
+    dimensions: &[Dimension],
+) -> rusqlite::Result<Vec<(i128, Row)>> {
+    let mut columns: Vec<String> = dimensions.iter().map(|it| it.sql().to_owned()).collect();
+    for column in [
+        "COUNT(*)",
+        "SUM(cache = 'hit')",
+        "SUM(estimated)",
+        "SUM(as_asked IS NULL)",
+        "SUM(cost IS NULL)",
+        "SUM(prompt) FILTER (WHERE cache <> 'hit')",
+        "SUM(cached) FILTER (WHERE cache <> 'hit')",
+        "SUM(cache_write) FILTER (WHERE cache <> 'hit')",
+        "SUM(completion) FILTER (WHERE cache <> 'hit')",
+        "SUM(reasoning) FILTER (WHERE cache <> 'hit')",
+        "SUM(prompt) FILTER (WHERE cache = 'hit')",
+        "SUM(cached) FILTER (WHERE cache = 'hit')",
+        "SUM(cache_write) FILTER (WHERE cache = 'hit')",
+        "SUM(completion) FILTER (WHERE cache = 'hit')",
+        "SUM(reasoning) FILTER (WHERE cache = 'hit')",
+        "SUM(outcome = 'answered')",
+        "SUM(outcome = 'rejected')",
+        "SUM(outcome = 'upstream_error')",
+        "SUM(outcome = 'aborted')",
+    ] {
+        columns.push(column.to_owned());
+    }
+    for column in money_columns() {
+        columns.push(format!("SUM({column} / {HALF})"));
+        columns.push(format!("SUM({column} % {HALF})"));
+    }
+
+    let mut conditions = vec!["1"];
+    let mut values: Vec<Value> = Vec::new();
+    let time = |ms: u64| Value::Integer(i64::try_from(ms).unwrap_or(i64::MAX));
+    if let Some(from) = query.from_ms {
+        conditions.push("at_ms >= ?");
+        values.push(time(from));
+    }
+    if let Some(to) = query.to_ms {
+        conditions.push("at_ms < ?");
+        values.push(time(to));
+    }
+    if let Some(tenant) = &query.tenant {
+        conditions.push("tenant = ?");
+        values.push(Value::Text(tenant.clone()));
+    }
+    let mut sql = format!(
+        "SELECT {} FROM records WHERE {}",
+        columns.join(", "),
+        conditions.join(" AND ")
+    );
+    if !dimensions.is_empty() {
+        let positions: Vec<String> = (1..=dimensions.len()).map(|it| it.to_string()).collect();
+        sql.push_str(&format!(" GROUP BY {}", positions.join(", ")));
+    }
+
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement
+        .query_map(params_from_iter(values), |row| read(row, dimensions))?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    // Most expensive as asked first; equal ones by name, so that a report is reproducible.
+    rows.sort_by(|(a, left), (b, right)| b.cmp(a).then_with(|| left.key.cmp(&right.key)));
+    Ok(rows)
+}
+
+fn tokens(count: &mut impl FnMut() -> rusqlite::Result<u64>) -> rusqlite::Result<Tokens> {
+    Ok(Tokens {
+        prompt: count()?,
+        cached: count()?,
+        cache_write: count()?,
+        completion: count()?,
+        reasoning: count()?,
+    })
+}
+
+fn read(row: &SqlRow<'_>, dimensions: &[Dimension]) -> rusqlite::Result<(i128, Row)> {
+    let mut key = BTreeMap::new();
+    for (index, dimension) in dimensions.iter().enumerate() {
+        key.insert(
+            dimension.name().to_owned(),
+            // A date beyond SQLite's calendar is NULL.
+            row.get::<_, Option<String>>(index)?.unwrap_or_default(),
+        );
+    }
+    let mut at = dimensions.len();
+    // SUM over no rows is NULL.
+    let mut next = || -> rusqlite::Result<i64> {
+        at += 1;
+        Ok(row.get::<_, Option<i64>>(at - 1)?.unwrap_or(0))
+    };
+    let mut count = || next().map(|it| u64::try_from(it).unwrap_or(0));
+    let mut sums = Sums {
+        requests: count()?,
+        cache_hits: count()?,
+        estimated: count()?,
+        unknown_prices: UnknownPrices {
+            as_asked: count()?,
+            cost: count()?,
+        },
+        tokens: tokens(&mut count)?,
+        tokens_from_cache: tokens(&mut count)?,
+        ..Sums::default()
+    };
+    for outcome in ["answered", "rejected", "upstream_error", "aborted"] {
+        let requests = count()?;
+        if requests > 0 {
+            sums.outcomes.insert(outcome.to_owned(), requests);
+        }
+    }
+    let mut money = || -> rusqlite::Result<Money> {
+        let (high, low) = (next()?, next()?);
+        Ok(Money(i128::from(high) * HALF + i128::from(low)))
+    };
+    sums.as_asked = money()?;
+    sums.cost = money()?;
+    sums.saved = ByLever::new([money()?, money()?, money()?, money()?, money()?]);
+    sums.would_save = ByLever::new([money()?, money()?, money()?, money()?, money()?]);
+    Ok((sums.as_asked.0, Row { key, sums }))
+}

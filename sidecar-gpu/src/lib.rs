@@ -1,0 +1,19 @@
+//! Sluice's sidecar: caches, shared budgets, ledger, and the command line.
+
+pub mod app;
+pub mod budget;
+pub mod cache;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod http;
+pub mod ledger;
+pub mod metrics;
+pub mod report;
+pub mod server;
+pub mod store;
+mod tls;
+
+pub use app::App;
+pub use http::app;
+pub use server::run;

@@ -1,0 +1,365 @@
+//! What `/metrics` shows. Labels that grow with tenants and tasks stop at a stated cap.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use sluice_wire::{CacheResult, Lever, Record, Usd};
+
+/// Label values of the largest family per tenant and task: five levers, or five kinds of tokens.
+const KINDS: usize = 5;
+/// Longest label value taken from a request.
+const MAX_LABEL: usize = 64;
+/// Most rules that are told apart in `sluice_budget_over_total`.
+const MAX_RULES: u16 = 100;
+/// What stands for every label value beyond a cap.
+const OTHER: &str = "other";
+
+type Count = Counter<u64>;
+type Dollars = Counter<f64, AtomicU64>;
+
+/// One label with a value from a set of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Word {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Rule {
+    rule: String,
+    result: &'static str,
+}
+
+/// Tenant, task, and what is told apart for them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Whose {
+    tenant: String,
+    task: String,
+    kind: &'static str,
+}
+
+/// All metrics of one sidecar.
+pub struct Metrics {
+    registry: Registry,
+    admits: Family<Word, Count>,
+    lookups: Family<Word, Count>,
+    settled: Family<Word, Count>,
+    refused: Family<Word, Count>,
+    stored: Family<Word, Count>,
+    overs: Family<Rule, Count>,
+    admit_seconds: Histogram,
+    settle_seconds: Histogram,
+    requests: Family<Whose, Count>,
+    tokens: Family<Whose, Count>,
+    tokens_from_cache: Family<Whose, Count>,
+    cost: Family<Whose, Dollars>,
+    saved: Family<Whose, Dollars>,
+    unknown: Family<Whose, Count>,
+    /// Tenants and tasks that have series of their own.
+    whose: Mutex<HashSet<(String, String)>>,
+    whose_cap: usize,
+    gauges: Vec<(&'static str, Gauge<i64>)>,
+}
+
+/// A number that is read when metrics are asked for: name, help, value.
+pub type Reading = (&'static str, &'static str, i64);
+
+impl Metrics {
+    /// Metrics whose families by tenant and task have at most `series` series (and those of
+    /// `other`); `readings` names what [`Metrics::encode`] will be given.
+    #[must_use]
+    pub fn new(series: usize, readings: &[Reading]) -> Self {
+        let mut registry = Registry::with_prefix("sluice");
+        let mut gauges = Vec::with_capacity(readings.len());
+        for &(name, help, _) in readings {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauges.push((name, gauge));
+        }
+        // 50 µs to about 1.6 s.
+        let buckets = || (0..16).map(|power| 50e-6 * f64::from(1 << power));
+        let mut metrics = Metrics {
+            registry,
+            admits: Family::default(),
+            lookups: Family::default(),
+            settled: Family::default(),
+            refused: Family::default(),
+            stored: Family::default(),
+            overs: Family::default(),
+            admit_seconds: Histogram::new(buckets()),
+            settle_seconds: Histogram::new(buckets()),
+            requests: Family::default(),
+            tokens: Family::default(),
+            tokens_from_cache: Family::default(),
+            cost: Family::default(),
+            saved: Family::default(),
+            unknown: Family::default(),
+            whose: Mutex::default(),
+            whose_cap: (series / KINDS).max(1),
+            gauges,
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let it = &mut self.registry;
+        it.register("admits", "Admissions by verdict", self.admits.clone());
+        it.register(
+            "cache_lookups",
+            "Cache look-ups by result",
+            self.lookups.clone(),
+        );
+        it.register(
+            "cache_stores",
+            "Answers to store by result",
+            self.stored.clone(),
+        );
+        it.register(
+            "settled",
+            "Settled requests: booked, or repeated by a retry",
+            self.settled.clone(),
+        );
+        it.register(
+            "refused",
+            "Calls refused, by kind of error",
+            self.refused.clone(),
+        );
+        it.register(
+            "budget_over",
+            "Requests over a budget, by rule, and what came of it",
+            self.overs.clone(),
+        );
+        it.register_with_unit(
+            "admit",
+            "Time to answer an admit",
+            Unit::Seconds,
+            self.admit_seconds.clone(),
+        );
+        it.register_with_unit(
+            "settle",
+            "Time to answer a settle",
+            Unit::Seconds,
+            self.settle_seconds.clone(),
+        );
+        it.register(
+            "requests",
+            "Settled requests by tenant, task and outcome",
+            self.requests.clone(),
+        );
+        it.register(
+            "tokens",
+            "Tokens of requests that went upstream, by tenant, task and kind",
+            self.tokens.clone(),
+        );
+        it.register(
+            "tokens_from_cache",
+            "Tokens of answers that came from cache, by tenant, task and kind",
+            self.tokens_from_cache.clone(),
+        );
+        it.register(
+            "cost_dollars",
+            "Dollars as asked and as paid, where the price is known, by tenant and task",
+            self.cost.clone(),
+        );
+        it.register("saved_dollars", "Dollars saved (never falling: a lever that cost more is left out) by tenant, task and lever", self.saved.clone());
+        it.register(
+            "unknown_prices",
+            "Requests without a known price, by tenant and task",
+            self.unknown.clone(),
+        );
+    }
+
+    /// An admit was answered.
+    pub fn admitted(&self, verdict: &'static str, took: Duration) {
+        self.admits.get_or_create(&Word { result: verdict }).inc();
+        self.admit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A key was looked up.
+    pub fn looked_up(&self, result: &'static str) {
+        self.lookups.get_or_create(&Word { result }).inc();
+    }
+
+    /// An answer was to be stored.
+    pub fn stored(&self, result: &'static str) {
+        self.stored.get_or_create(&Word { result }).inc();
+    }
+
+    /// A call was refused.
+    pub fn refused(&self, kind: &'static str) {
+        self.refused.get_or_create(&Word { result: kind }).inc();
+    }
+
+    /// A rule was over its limit.
+    pub fn over(&self, rule: u16, result: &'static str) {
+        let rule = if rule < MAX_RULES {
+            rule.to_string()
+        } else {
+            OTHER.to_owned()
+        };
+        self.overs.get_or_create(&Rule { rule, result }).inc();
+    }
+
+    /// A batch was settled.
+    pub fn settled(&self, (booked, repeated): (u32, u32), took: Duration) {
+        let add = |result, by: u32| {
+            self.settled
+                .get_or_create(&Word { result })
+                .inc_by(u64::from(by))
+        };
+        add("booked", booked);
+        add("repeated", repeated);
+        self.settle_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A request was booked.
+    pub fn booked(&self, record: &Record) {
+        let (tenant, task) = self.whose(&record.tenant, &record.task);
+        let of = |kind| Whose {
+            tenant: tenant.clone(),
+            task: task.clone(),
+            kind,
+        };
+        self.requests
+            .get_or_create(&of(record.outcome.name()))
+            .inc();
+        let usage = &record.usage;
+        let tokens_of = match record.cache {
+            CacheResult::Hit => &self.tokens_from_cache,
+            _ => &self.tokens,
+        };
+        for (kind, tokens) in [
+            ("prompt", usage.prompt),
+            ("cached", usage.cached),
+            ("cache_write", usage.cache_write),
+            ("completion", usage.completion),
+            ("reasoning", usage.reasoning),
+        ] {
+            if tokens > 0 {
+                tokens_of.get_or_create(&of(kind)).inc_by(tokens);
+            }
+        }
+        for (kind, amount) in [("as_asked", record.as_asked), ("paid", record.cost)] {
+            match amount {
+                Some(usd) => add(&self.cost, &of(kind), usd),
+                None => {
+                    self.unknown.get_or_create(&of(kind)).inc();
+                }
+            }
+        }
+        for lever in Lever::ALL {
+            let saved = record.saved.of(lever);
+            if saved != Usd::ZERO {
+                add(&self.saved, &of(lever.name()), saved);
+            }
+        }
+    }
+
+    /// Labels of a tenant and a task: their own while there is room, else `other`.
+    fn whose(&self, tenant: &str, task: &str) -> (String, String) {
+        let cut = |text: &str| text[..text.floor_char_boundary(MAX_LABEL)].to_owned();
+        let pair = (cut(tenant), cut(task));
+        let mut known = self.whose.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(&pair) {
+            return pair;
+        }
+        if known.len() < self.whose_cap {
+            known.insert(pair.clone());
+            return pair;
+        }
+        (OTHER.to_owned(), OTHER.to_owned())
+    }
+
+    /// Everything in OpenMetrics' text format.
+    ///
+    /// # Errors
+    /// None that are known: it writes to a string.
+    pub fn encode(&self, readings: &[Reading]) -> Result<String, fmt::Error> {
+        for (name, _, value) in readings {
+            if let Some((_, gauge)) = self.gauges.iter().find(|(known, _)| known == name) {
+                gauge.set(*value);
+            }
+        }
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+}
+
+/// Counters only rise, so a negative amount (a lever that cost more) is left to the ledger.
+fn add(family: &Family<Whose, Dollars>, whose: &Whose, amount: Usd) {
+    if amount > Usd::ZERO {
+        family.get_or_create(whose).inc_by(amount.dollars());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(tenant: &str, task: &str) -> Record {
+        Record {
+            tenant: tenant.to_owned(),
+            task: task.to_owned(),
+            as_asked: Some(Usd::from_dollars(2.0)),
+            ..Record::default()
+        }
+    }
+
+    #[test]
+    fn tenants_and_tasks_beyond_the_cap_are_counted_under_other() {
+        let metrics = Metrics::new(10, &[]);
+        for n in 0..50 {
+            metrics.booked(&record(&format!("tenant{n}"), "chat"));
+        }
+        metrics.booked(&record("tenant0", "chat"));
+        let text = metrics.encode(&[]).unwrap();
+        assert!(
+            text.contains(
+                r#"sluice_requests_total{tenant="tenant0",task="chat",kind="answered"} 2"#
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains(
+                r#"sluice_requests_total{tenant="other",task="other",kind="answered"} 48"#
+            ),
+            "{text}"
+        );
+        assert_eq!(text.matches("sluice_requests_total{").count(), 3);
+    }
+
+    #[test]
+    fn label_values_that_clients_choose_cannot_break_the_format() {
+        let metrics = Metrics::new(100, &[]);
+        metrics.booked(&record("a\"} 1\nevil 9", &"ü".repeat(100)));
+        let text = metrics.encode(&[]).unwrap();
+        assert!(!text.lines().any(|line| line.starts_with("evil")), "{text}");
+        assert!(!text.contains(&"ü".repeat(33)));
+    }
+
+    #[test]
+    fn an_unknown_price_is_counted_apart_and_not_as_zero() {
+        let metrics = Metrics::new(100, &[]);
+        metrics.booked(&record("a", "b"));
+        let text = metrics.encode(&[]).unwrap();
+        assert!(
+            text.contains(r#"sluice_unknown_prices_total{tenant="a",task="b",kind="paid"} 1"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"sluice_cost_dollars_total{tenant="a",task="b",kind="as_asked"} 2"#),
+            "{text}"
+        );
+        assert!(!text.contains(r#"sluice_cost_dollars_total{tenant="a",task="b",kind="paid"}"#));
+    }
+}
