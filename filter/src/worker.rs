@@ -47,6 +47,10 @@ impl Worker {
         self.metric(MetricType::Counter, name, |id| host::increment_metric(id, amount));
     }
 
+    pub(crate) fn set(&self, name: &str, value: u64) {
+        self.metric(MetricType::Gauge, name, |id| host::record_metric(id, value));
+    }
+
     /// A metric that cannot be kept is not worth a request: nothing is done about it but a line.
     fn metric(&self, kind: MetricType, name: &str, change: impl FnOnce(u32) -> host::Result<()>) {
         let Ok(mut metrics) = self.metrics.try_borrow_mut() else { return };
