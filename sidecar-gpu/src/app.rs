@@ -179,8 +179,8 @@ impl App {
         !self.ledger.stats().failing.load(Ordering::Relaxed)
     }
 
-    /// One round of what is done in the background: Redis hears what it missed.
-    pub(crate) async fn catch_up(&self) {
+    /// Tells Redis what it missed while it could not be reached. [`crate::server::serve`] does so every second.
+    pub async fn catch_up(&self) {
         if let Some(shared) = &self.shared {
             shared.catch_up(self.clock.now_ms()).await;
         }
@@ -256,7 +256,7 @@ impl App {
             ),
             (
                 "ledger_failing",
-                "1 while the last transaction failed",
+                "Whether the last transaction failed",
                 i64::from(!self.ready()),
             ),
         ];
@@ -266,7 +266,7 @@ impl App {
             readings.extend([
                 (
                     "redis_breaker_state",
-                    "0 closed, 1 half-open, 2 open",
+                    "Where the breaker stands: closed 0, half-open 1, open 2",
                     stats.state.number(),
                 ),
                 (

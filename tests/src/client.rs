@@ -74,7 +74,6 @@ impl Client {
 
     /// A request with this client's headers (and, for Anthropic, the version that its API
     /// demands), to be changed and sent by the caller.
-    #[must_use]
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = method.parse().unwrap_or(reqwest::Method::GET);
         let mut request = self.http.request(method, format!("{}{path}", self.base));

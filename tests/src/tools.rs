@@ -46,10 +46,13 @@ pub fn redis() -> anyhow::Result<PathBuf> {
     find("SLUICE_REDIS", "redis-server", None)
 }
 
-/// The Python that has the official clients: `target/tools/venv`.
+/// The Python that has the official clients: `SLUICE_PYTHON` or that of `target/tools/venv`.
 #[must_use]
 pub fn python() -> Option<PathBuf> {
-    let python = root().join("target/tools/venv/bin/python");
+    let python = match std::env::var_os("SLUICE_PYTHON") {
+        Some(python) => python.into(),
+        None => root().join("target/tools/venv/bin/python"),
+    };
     python.is_file().then_some(python)
 }
 

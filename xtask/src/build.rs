@@ -42,8 +42,8 @@ pub(crate) fn wasm_cargo(wasm: &Wasm<'_>, subcommand: &str) -> Result<Command> {
 pub(crate) fn wasm(workspace: &Workspace) -> Result<PathBuf> {
     let wasm = Wasm::find(workspace)?;
     let optimiser = wasm_opt()?;
-    run::show(wasm_cargo(&wasm, "build")?.args(["--release", "--package", "sluice-filter"]))?;
-    let built = wasm.output("release").join("sluice_filter.wasm");
+    run::show(wasm_cargo(&wasm, "build")?.args(["--profile", "wasm", "--package", "sluice-filter"]))?;
+    let built = wasm.output("wasm").join("sluice_filter.wasm");
     let place = workspace.dist.join("sluice-filter.wasm");
     if !older(&place, &[&built, &std::env::current_exe()?])? {
         return Ok(place);
@@ -81,16 +81,46 @@ pub(crate) fn dist(workspace: &Workspace) -> Result<()> {
         "--bin",
         "sluice",
     ]))?;
-    let built = workspace.target.join("release/sluice");
-    let place = workspace.dist.join("sluice");
-    if older(&place, &[&built])? {
-        // Renamed into place: a sidecar that is running keeps its old file.
-        let half = place.with_extension("half");
-        fs::copy(&built, &half).with_context(|| format!("copying {}", built.display()))?;
-        fs::rename(&half, &place)?;
-        let size = fs::metadata(&place)?.len() as f64 / 1e6;
-        println!("{}: {size:.2} MB", workspace.shown(&place));
+    place(
+        workspace,
+        &workspace.target.join("release/sluice"),
+        "sluice",
+    )
+}
+
+/// The stand-in provider, for the examples: `target/dist/sluice-provider`. As fast as its tests
+/// need it, and so built as they build it.
+pub(crate) fn provider(workspace: &Workspace) -> Result<()> {
+    programs(workspace, &["sluice-provider"])?;
+    place(
+        workspace,
+        &workspace.target.join("debug/sluice-provider"),
+        "sluice-provider",
+    )
+}
+
+/// Programs of the test package. The selection of packages is that of `test`, and so are the
+/// features of their dependencies: what one command compiled serves the other.
+pub(crate) fn programs(workspace: &Workspace, names: &[&str]) -> Result<()> {
+    let mut command = workspace.cargo();
+    command.args(["build", "--workspace", "--exclude", "sluice-filter"]);
+    for name in names {
+        command.args(["--bin", name]);
     }
+    run::show(&mut command)
+}
+
+/// Copies a program into `target/dist`, renamed into place: one that is running keeps its old file.
+fn place(workspace: &Workspace, built: &Path, name: &str) -> Result<()> {
+    let place = workspace.dist.join(name);
+    if !older(&place, &[built])? {
+        return Ok(());
+    }
+    let half = place.with_extension("half");
+    fs::copy(built, &half).with_context(|| format!("copying {}", built.display()))?;
+    fs::rename(&half, &place)?;
+    let size = fs::metadata(&place)?.len() as f64 / 1e6;
+    println!("{}: {size:.2} MB", workspace.shown(&place));
     Ok(())
 }
 

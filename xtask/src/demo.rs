@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
-use crate::run::{self, Workspace};
+use crate::run::Workspace;
 use crate::{HELP, build, setup};
 
 /// Does not come back when all goes well: the demo takes this process's place, so that signals and
@@ -18,14 +18,7 @@ pub(crate) fn run(workspace: &Workspace, args: Vec<OsString>) -> Result<ExitCode
     }
     let envoy = setup::envoy::envoy(workspace)?;
     build::dist(workspace)?;
-    // The selection of packages is that of `test`, and so are the features of their dependencies:
-    // what one command compiled serves the other.
-    run::show(
-        workspace
-            .cargo()
-            .args(["build", "--workspace", "--exclude", "sluice-filter"])
-            .args(["--bin", "sluice-demo", "--bin", "sluice-provider"]),
-    )?;
+    build::programs(workspace, &["sluice-demo", "sluice-provider"])?;
     let program = workspace.target.join("debug/sluice-demo");
     let error = workspace
         .command(&program)

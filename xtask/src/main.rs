@@ -26,7 +26,9 @@ cargo xtask COMMAND
                    everything that CI checks; --full adds the long runs; with names only those
                    steps (cargo xtask test --list shows them)
   wasm             target/dist/sluice-filter.wasm
-  dist             the same, and target/dist/sluice
+  dist [--examples]
+                   the same, and target/dist/sluice; --examples adds the stand-in provider that
+                   examples/docker-compose.yaml starts beside them
   bench [NAME…]    measure; a table on screen and target/bench/NAME.json
                    (cargo xtask bench --list shows the names)
   setup [PIECE…]   install what the other commands need, which they also do by themselves
@@ -71,6 +73,9 @@ fn dispatch(mut args: Vec<OsString>) -> Result<ExitCode> {
     if options.full && command != "test" {
         bail!("--full belongs to test");
     }
+    if options.examples && command != "dist" {
+        bail!("--examples belongs to dist");
+    }
     match command {
         "test" => test::run(&workspace, &options)?,
         "wasm" => {
@@ -80,6 +85,9 @@ fn dispatch(mut args: Vec<OsString>) -> Result<ExitCode> {
         "dist" => {
             options.no_names(command)?;
             build::dist(&workspace)?;
+            if options.examples {
+                build::provider(&workspace)?;
+            }
         }
         "bench" => bench::run(&workspace, &options)?,
         "setup" => setup::run(&workspace, &options)?,
@@ -94,6 +102,7 @@ pub(crate) struct Options {
     pub(crate) help: bool,
     pub(crate) list: bool,
     pub(crate) full: bool,
+    pub(crate) examples: bool,
     pub(crate) names: Vec<String>,
 }
 
@@ -107,6 +116,7 @@ impl Options {
                 Long("help") | Short('h') => options.help = true,
                 Long("list") => options.list = true,
                 Long("full") => options.full = true,
+                Long("examples") => options.examples = true,
                 Value(name) => options.names.push(name.string()?),
                 other => return Err(other.unexpected().into()),
             }

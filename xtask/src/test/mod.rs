@@ -279,6 +279,8 @@ fn fuzz(workspace: &Workspace) -> Result<()> {
 
 fn e2e(workspace: &Workspace) -> Result<()> {
     let environment = Environment::prepare(workspace)?;
+    // The compose example is made of files in target/dist.
+    build::provider(workspace)?;
     let all = binaries::build(workspace)?;
     let mut ran = false;
     for binary in all.iter().filter(|binary| binary.is_e2e()) {

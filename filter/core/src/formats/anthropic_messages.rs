@@ -69,6 +69,13 @@ impl Format for AnthropicMessages {
         "max_tokens"
     }
 
+    fn min_output_limit(&self, request: &Request<'_>) -> u64 {
+        // The limit must exceed what thinking may take of it.
+        let thinking = request.fields.object("thinking");
+        let budget = thinking.and_then(|thinking| thinking.count("budget_tokens"));
+        budget.map_or(1, |budget| budget.saturating_add(1))
+    }
+
     fn ask_usage(&self, _request: &Request<'_>) -> Option<Edit> {
         // `message_start` and `message_delta` always have it.
         None
@@ -147,13 +154,16 @@ fn message<'a>(
         while let Some(key) = cursor.key() {
             match &*key {
                 "role" => speaker = content::Speaker::of(&content::word(cursor)),
-                "content" => body = cursor.value(),
+                "content" => {
+                    let start = cursor.mark();
+                    content::parts(cursor, &mut parts);
+                    body = cursor.since(start);
+                }
                 _ => {
                     cursor.value();
                 }
             }
         }
-        content::parts(&mut Cursor::new(body), &mut parts);
     } else {
         parts.push(Part::Other(cursor.value()));
     }
@@ -175,11 +185,13 @@ fn only_results(content: &str) -> bool {
             }
             let mut is_result = false;
             while let Some(key) = cursor.key() {
-                match &*key {
-                    "type" => is_result = content::word(&mut cursor) == "tool_result",
-                    _ => {
-                        cursor.value();
+                if key == "type" {
+                    is_result = content::word(&mut cursor) == "tool_result";
+                    if !is_result {
+                        return false;
                     }
+                } else {
+                    cursor.value();
                 }
             }
             if !is_result {

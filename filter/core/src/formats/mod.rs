@@ -75,6 +75,12 @@ pub trait Format: Sync + std::fmt::Debug {
     /// one to add. Asked of [`Kind::Generation`] only.
     fn output_limit_field(&self, request: &Request<'_>) -> &'static str;
 
+    /// The smallest output limit that the API takes for this request; a lower one would turn a
+    /// good request into a refused one.
+    fn min_output_limit(&self, _request: &Request<'_>) -> u64 {
+        1
+    }
+
     /// The edits that make upstream report usage at the end of a stream, where the client did not
     /// ask for it (then [`StreamReader::event`] hides what the client did not ask for).
     fn ask_usage(&self, request: &Request<'_>) -> Option<Edit>;
@@ -120,7 +126,7 @@ pub struct Answer {
 }
 
 /// Reads a streamed answer event by event. Bounded: past `MAX_ASSEMBLED` bytes it stops keeping
-/// what it would need for [`Streamed::assembled`] and only watches for usage.
+/// what it would need for [`StreamReader::assemble`] and only watches for usage.
 pub trait StreamReader: std::fmt::Debug {
     /// The next event; says whether the client gets it.
     fn event(&mut self, event: &sse::SseEvent<'_>) -> Show;

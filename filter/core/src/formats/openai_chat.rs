@@ -235,14 +235,12 @@ fn replay_choice(choice: &Object<'_>, out: &mut ChunkWriter<'_>) -> Option<()> {
     let calls = message.set("tool_calls").unwrap_or("[]");
     for (at, call) in json::array(calls).ok()?.into_iter().enumerate() {
         let call = Object::parse(call).ok()?;
-        let (kind, input) = match call.str("type")?.text().as_ref() {
-            "function" => ("function", "arguments"),
-            "custom" => ("custom", "input"),
-            _ => return None,
-        };
-        let inner = call.object(kind)?;
-        let tool_call = |head: ObjectWriter, inner: String| {
-            let call = head.raw(kind, &inner).end();
+        // The API's description says nothing of custom tools in streams, and its own clients do
+        // not read them there.
+        (call.str("type")?.text() == "function").then_some(())?;
+        let function = call.object("function")?;
+        let tool_call = |head: ObjectWriter, function: String| {
+            let call = head.raw("function", &function).end();
             ObjectWriter::new()
                 .raw("tool_calls", &format!("[{call}]"))
                 .end()
@@ -250,14 +248,14 @@ fn replay_choice(choice: &Object<'_>, out: &mut ChunkWriter<'_>) -> Option<()> {
         let head = ObjectWriter::new()
             .int("index", at as u64)
             .raw("id", call.get("id")?)
-            .str("type", kind);
+            .str("type", "function");
         let start = ObjectWriter::new()
-            .raw("name", inner.get("name")?)
-            .str(input, "");
+            .raw("name", function.get("name")?)
+            .str("arguments", "");
         delta(&tool_call(head, start.end()), "null", "null");
-        for piece in split_escaped(inner.str(input)?.escaped(), MAX_DELTA) {
+        for piece in split_escaped(function.str("arguments")?.escaped(), MAX_DELTA) {
             let head = ObjectWriter::new().int("index", at as u64);
-            let piece = ObjectWriter::new().str(input, piece).end();
+            let piece = ObjectWriter::new().str("arguments", piece).end();
             delta(&tool_call(head, piece), "null", "null");
         }
     }

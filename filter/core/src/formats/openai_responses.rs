@@ -86,6 +86,10 @@ impl Format for OpenAiResponses {
         "max_output_tokens"
     }
 
+    fn min_output_limit(&self, _request: &Request<'_>) -> u64 {
+        16
+    }
+
     fn ask_usage(&self, _request: &Request<'_>) -> Option<Edit> {
         // `response.completed` always has it.
         None

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use tiktoken_rs::CoreBPE;
 
 use super::memory::Memory;
-use super::{Encoding, PER_NAME};
+use super::{Encoding, PER_NAME, vocabulary};
 use crate::formats::{Content, Part};
 use crate::json::Object;
 
@@ -36,14 +36,11 @@ impl std::fmt::Debug for Counter {
 }
 
 impl Counter {
-    /// Loads it, once per process: tiktoken-rs keeps it in a static. Only encodings named here
-    /// end up in the binary.
-    pub(super) fn load(encoding: Encoding) -> Counter {
-        let bpe = match encoding {
-            Encoding::O200kBase => tiktoken_rs::o200k_base_singleton(),
-            Encoding::Cl100kBase => tiktoken_rs::cl100k_base_singleton(),
-        };
-        Counter { encoding, bpe }
+    /// Loads it; None if tiktoken-rs does not take it, which no vocabulary that is built in does
+    /// to it (tests load them all).
+    pub(super) fn load(encoding: Encoding) -> Option<Counter> {
+        let bpe = vocabulary::load(encoding)?;
+        Some(Counter { encoding, bpe })
     }
 
     pub(super) fn encoding(&self) -> Encoding {

@@ -328,3 +328,36 @@ fn an_encoding_is_found_by_its_name() {
     }
     assert_eq!(Encoding::from_name("p50k_base"), None);
 }
+
+#[test]
+fn the_packed_vocabularies_count_as_tiktoken_rs_own() {
+    let own = Tokens::load(&Encoding::ALL);
+    let theirs = [
+        tiktoken_rs::o200k_base().unwrap(),
+        tiktoken_rs::cl100k_base().unwrap(),
+    ];
+    // Every token of both vocabularies that is text, one by one and run together.
+    for (encoding, vocabulary) in Encoding::ALL.into_iter().zip(&theirs) {
+        let mut all = String::new();
+        for rank in (0..200_000).step_by(7) {
+            let Ok(bytes) = vocabulary.decode_bytes(&[rank]) else {
+                continue;
+            };
+            if let Ok(token) = std::str::from_utf8(&bytes) {
+                let count = own.count_text(encoding, token);
+                assert_eq!(
+                    count,
+                    Some(vocabulary.count_ordinary(token) as u64),
+                    "{token:?}"
+                );
+                if all.len() < 3000 {
+                    all.push_str(token);
+                }
+            }
+        }
+        assert_eq!(
+            own.count_text(encoding, &all),
+            Some(vocabulary.count_ordinary(&all) as u64)
+        );
+    }
+}

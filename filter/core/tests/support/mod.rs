@@ -89,6 +89,7 @@ pub(crate) fn told_by_request(format: &dyn Format, request: &Request<'_>) -> ser
         "tools": request.tools.map(|raw| json::array(raw).unwrap().len()),
         "structured": request.structured,
         "output_limit": request.output_limit,
+        "min_output_limit": format.min_output_limit(request),
         "output_limit_field": format.output_limit_field(request),
         "stream": request.stream,
         "stream_usage": request.stream_usage,

@@ -1,0 +1,238 @@
+//! The configs that users start from: Envoy takes them, and Kubernetes would take the resources.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+
+#[test]
+fn envoy_takes_the_reference_config_with_the_filter_in_it() -> Result<()> {
+    let config = fs::read_to_string(root().join("envoy/envoy.yaml"))?;
+    envoy_takes(&yaml(&config)?[0])
+}
+
+#[test]
+fn envoy_takes_the_config_of_the_compose_example() -> Result<()> {
+    let config = fs::read_to_string(root().join("examples/docker/envoy.yaml"))?;
+    envoy_takes(&yaml(&config)?[0])
+}
+
+#[test]
+fn envoy_takes_what_istio_would_make_of_the_envoy_filter() -> Result<()> {
+    let text = fs::read_to_string(root().join("envoy/istio.yaml"))?;
+    let resources = yaml(&text)?;
+    let filter = resources.iter().find(|resource| resource["kind"] == "EnvoyFilter");
+    let patches = filter.context("no EnvoyFilter")?["spec"]["configPatches"].clone();
+    let of = |kind: &str, operation: &str| -> Result<Value> {
+        let all = patches.as_array().context("configPatches is a list")?;
+        let found = all
+            .iter()
+            .find(|patch| patch["applyTo"] == kind && patch["patch"]["operation"] == operation);
+        Ok(found.with_context(|| format!("no {operation} of a {kind}"))?["patch"]["value"].clone())
+    };
+    let manager = merged(
+        of("NETWORK_FILTER", "MERGE")?["typed_config"].clone(),
+        json!({
+            "stat_prefix": "gateway",
+            "route_config": {"virtual_hosts": []},
+            "http_filters": [of("EXTENSION_CONFIG", "ADD")?, {
+                "name": "router",
+                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+            }],
+        }),
+    );
+    let listener = merged(
+        of("LISTENER", "MERGE")?,
+        json!({
+            "name": "gateway",
+            "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+            "filter_chains": [{"filters": [{
+                "name": "envoy.filters.network.http_connection_manager",
+                "typed_config": manager,
+            }]}],
+        }),
+    );
+    let bootstrap = merged(
+        of("BOOTSTRAP", "MERGE")?,
+        json!({"static_resources": {"listeners": [listener], "clusters": [
+            merged(of("CLUSTER", "ADD")?, of("CLUSTER", "MERGE")?),
+        ]}}),
+    );
+    envoy_takes(&bootstrap)?;
+
+    // The entry that the WasmPlugin left in the chain is replaced by one that asks for the same name.
+    let replaced = of("HTTP_FILTER", "REPLACE")?;
+    assert_eq!(replaced["name"], of("EXTENSION_CONFIG", "ADD")?["name"]);
+    Ok(())
+}
+
+#[test]
+fn every_metric_label_of_the_reference_config_is_in_the_istio_one() -> Result<()> {
+    let tags = |file: &str| -> Result<Vec<Value>> {
+        let text = fs::read_to_string(root().join(file))?;
+        let mut found = Vec::new();
+        for document in yaml(&text)? {
+            collect(&document, "stats_tags", &mut found);
+        }
+        ensure!(found.len() == 1, "{file} has one stats_tags");
+        Ok(found)
+    };
+    assert_eq!(tags("envoy/envoy.yaml")?, tags("envoy/istio.yaml")?);
+    Ok(())
+}
+
+#[test]
+fn the_istio_resources_fit_their_schemas() -> Result<()> {
+    let schemas = root().join("../shared/schemas/istio-crds.yaml");
+    let Ok(schemas) = fs::read_to_string(&schemas) else {
+        eprintln!("SKIPPED: no Istio schemas beside the repository");
+        return Ok(());
+    };
+    let schemas = yaml(&schemas)?;
+    for resource in yaml(&fs::read_to_string(root().join("envoy/istio.yaml"))?)? {
+        let kind = resource["kind"].as_str().context("a resource without a kind")?;
+        let version = resource["apiVersion"].as_str().and_then(|name| name.split('/').nth(1));
+        let version = version.context("a resource without a version")?;
+        let schema = schemas
+            .iter()
+            .find(|schema| schema["spec"]["names"]["kind"] == kind)
+            .and_then(|schema| schema["spec"]["versions"].as_array())
+            .and_then(|versions| versions.iter().find(|v| v["name"] == version))
+            .with_context(|| format!("no schema of {kind} {version}"))?;
+        let schema = &schema["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let mut faults = Vec::new();
+        check(&resource["spec"], schema, "spec", &mut faults);
+        assert_eq!(faults, Vec::<String>::new(), "{kind}");
+        // And that the check can fail: a misspelt field is one.
+        let mut wrong = resource["spec"].clone();
+        wrong["workloadSelektor"] = json!({});
+        check(&wrong, schema, "spec", &mut faults);
+        assert_eq!(faults, ["spec.workloadSelektor: unknown field"], "{kind}");
+    }
+    Ok(())
+}
+
+/// The part of OpenAPI that Kubernetes' structural schemas use and that typing errors run into.
+fn check(value: &Value, schema: &Value, at: &str, faults: &mut Vec<String>) {
+    if schema["x-kubernetes-preserve-unknown-fields"] == true {
+        return;
+    }
+    let fits = match schema["type"].as_str() {
+        Some("object") => value.is_object(),
+        Some("array") => value.is_array(),
+        Some("string") => value.is_string(),
+        Some("integer") => value.is_i64() || value.is_u64(),
+        Some("number") => value.is_number(),
+        Some("boolean") => value.is_boolean(),
+        _ => true,
+    };
+    if !fits {
+        faults.push(format!("{at}: {} expected, found {value}", schema["type"]));
+        return;
+    }
+    if schema["enum"].as_array().is_some_and(|allowed| !allowed.contains(value)) {
+        faults.push(format!("{at}: one of {} expected, found {value}", schema["enum"]));
+    }
+    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if value.get(name).is_none() {
+            faults.push(format!("{at}.{name}: missing"));
+        }
+    }
+    for (name, value) in value.as_object().into_iter().flatten() {
+        let at = format!("{at}.{name}");
+        match (schema["properties"].get(name), &schema["additionalProperties"]) {
+            (Some(schema), _) => check(value, schema, &at, faults),
+            (None, Value::Object(_)) => check(value, &schema["additionalProperties"], &at, faults),
+            (None, _) => faults.push(format!("{at}: unknown field")),
+        }
+    }
+    for (index, value) in value.as_array().into_iter().flatten().enumerate() {
+        check(value, &schema["items"], &format!("{at}[{index}]"), faults);
+    }
+}
+
+/// Starts Envoy as far as `--mode validate` does: the module is loaded and its config read.
+fn envoy_takes(config: &Value) -> Result<()> {
+    let mut config = config.clone();
+    let module = root().join("target/dist/sluice-filter.wasm");
+    ensure!(module.is_file(), "{} is missing; cargo xtask wasm", module.display());
+    let loads = replace(&mut config, "code", &json!({"local": {"filename": module}}));
+    ensure!(loads == 1, "the config loads one module, found {loads}");
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("envoy.json");
+    fs::write(&file, config.to_string())?;
+    let output = Command::new(envoy()?)
+        .args(["--mode", "validate", "--log-level", "warning", "--config-path"])
+        .arg(&file)
+        .env("SLUICE_SECRET", "a-secret")
+        .stdin(Stdio::null())
+        .output()?;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    if !output.status.success() {
+        bail!("Envoy refuses it:\n{said}");
+    }
+    // Envoy only warns of what it will refuse one day.
+    ensure!(!said.contains("eprecated"), "{said}");
+    Ok(())
+}
+
+/// Sets every field of that name; says how many there were.
+fn replace(value: &mut Value, name: &str, new: &Value) -> usize {
+    match value {
+        Value::Object(map) => map
+            .iter_mut()
+            .map(|(key, value)| {
+                if key == name {
+                    *value = new.clone();
+                    1
+                } else {
+                    replace(value, name, new)
+                }
+            })
+            .sum(),
+        Value::Array(list) => list.iter_mut().map(|value| replace(value, name, new)).sum(),
+        _ => 0,
+    }
+}
+
+/// The values of every field of that name.
+fn collect(value: &Value, name: &str, found: &mut Vec<Value>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                if key == name {
+                    found.push(value.clone());
+                }
+                collect(value, name, found);
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|value| collect(value, name, found)),
+        _ => {}
+    }
+}
+
+/// `base` with the fields of `over`.
+fn merged(mut base: Value, over: Value) -> Value {
+    if let (Value::Object(base), Value::Object(over)) = (&mut base, over) {
+        base.extend(over);
+    }
+    base
+}
+
+fn yaml(text: &str) -> Result<Vec<Value>> {
+    Ok(serde_saphyr::from_multiple(text)?)
+}
+
+fn envoy() -> Result<PathBuf> {
+    let told = std::env::var_os("SLUICE_ENVOY").map(PathBuf::from);
+    let path = told.unwrap_or_else(|| root().join("target/tools/envoy"));
+    ensure!(path.is_file(), "{} is missing; cargo xtask setup envoy", path.display());
+    Ok(path)
+}
+
+fn root() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package)
+}
