@@ -47,9 +47,16 @@ impl Worker {
         self.metric(MetricType::Counter, name, |id| host::increment_metric(id, amount));
     }
 
-    pub(crate) fn set(&self, name: &str, value: u64) {
-        self.metric(MetricType::Gauge, name, |id| host::record_metric(id, value));
+    /// Linear memory never shrinks: what this shows is the most that the VM ever needed. Workers
+    /// overwrite each other's value; they run the same config and differ little.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn tell_memory(&self) {
+        let bytes = core::arch::wasm32::memory_size::<0>() as u64 * 65_536;
+        self.metric(MetricType::Gauge, "sluice.vm_memory_bytes", |id| host::record_metric(id, bytes));
     }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn tell_memory(&self) {}
 
     /// A metric that cannot be kept is not worth a request: nothing is done about it but a line.
     fn metric(&self, kind: MetricType, name: &str, change: impl FnOnce(u32) -> host::Result<()>) {
