@@ -49,15 +49,28 @@ pub(crate) struct Root {
 
 impl Root {
     pub(crate) fn new(context_id: u32) -> Root {
-        Root { context_id, worker: None, calls: HashMap::new(), told: (0, 0), ticks: 0, draining: None }
+        Root {
+            context_id,
+            worker: None,
+            calls: HashMap::new(),
+            told: (0, 0),
+            ticks: 0,
+            draining: None,
+        }
     }
 
     /// Sends what is due.
     fn settle(&mut self) {
-        let Some(worker) = self.worker.clone() else { return };
-        let Some(plan) = worker.vm.try_borrow().ok().map(|vm| vm.plan.clone()) else { return };
+        let Some(worker) = self.worker.clone() else {
+            return;
+        };
+        let Some(plan) = worker.vm.try_borrow().ok().map(|vm| vm.plan.clone()) else {
+            return;
+        };
         let Some(sidecar) = &plan.sidecar else { return };
-        let Ok(mut settler) = worker.settler.try_borrow_mut() else { return };
+        let Ok(mut settler) = worker.settler.try_borrow_mut() else {
+            return;
+        };
         let now_ns = host::now_ns();
         while let Some(batch) = settler.next(now_ns) {
             match call(sidecar, path::SETTLE, &batch.body, SETTLE_TIMEOUT) {
@@ -72,8 +85,16 @@ impl Root {
             }
         }
         for (name, told, now) in [
-            ("sluice.settle_dropped_records", &mut self.told.0, settler.dropped()),
-            ("sluice.settle_dropped_answers", &mut self.told.1, settler.dropped_answers()),
+            (
+                "sluice.settle_dropped_records",
+                &mut self.told.0,
+                settler.dropped(),
+            ),
+            (
+                "sluice.settle_dropped_answers",
+                &mut self.told.1,
+                settler.dropped_answers(),
+            ),
         ] {
             if now > *told {
                 worker.add(name, now - *told);
@@ -88,7 +109,11 @@ impl Root {
             worker.tell_memory();
             let debugs = host::debugs();
             worker.debugs.set(debugs);
-            proxy_wasm::set_log_level(if debugs { LogLevel::Debug } else { LogLevel::Info });
+            proxy_wasm::set_log_level(if debugs {
+                LogLevel::Debug
+            } else {
+                LogLevel::Info
+            });
         }
     }
 
@@ -102,7 +127,12 @@ impl Root {
     }
 
     fn is_idle(&self) -> bool {
-        self.worker.as_ref().is_none_or(|worker| worker.settler.try_borrow().is_ok_and(|settler| settler.is_idle()))
+        self.worker.as_ref().is_none_or(|worker| {
+            worker
+                .settler
+                .try_borrow()
+                .is_ok_and(|settler| settler.is_idle())
+        })
     }
 
     fn drained(&mut self) {
@@ -117,12 +147,29 @@ impl Root {
 }
 
 impl Context for Root {
-    fn on_http_call_response(&mut self, token: u32, headers: usize, _body: usize, _trailers: usize) {
-        let Some(batch) = self.calls.remove(&token) else { return };
-        let Some(worker) = self.worker.clone() else { return };
+    fn on_http_call_response(
+        &mut self,
+        token: u32,
+        headers: usize,
+        _body: usize,
+        _trailers: usize,
+    ) {
+        let Some(batch) = self.calls.remove(&token) else {
+            return;
+        };
+        let Some(worker) = self.worker.clone() else {
+            return;
+        };
         let status = if headers == 0 { None } else { reply_status() };
         let ok = status == Some(200);
-        worker.add(if ok { "sluice.settle;result=ok;" } else { "sluice.settle;result=failed;" }, 1);
+        worker.add(
+            if ok {
+                "sluice.settle;result=ok;"
+            } else {
+                "sluice.settle;result=failed;"
+            },
+            1,
+        );
         if !ok {
             log::debug!("settle failed: status {status:?}");
         }
@@ -201,9 +248,17 @@ impl RootContext for Root {
 }
 
 /// POSTs a frame to the sidecar; returns the host's number for the call.
-pub(crate) fn call(sidecar: &Sidecar, path: &str, body: &[u8], timeout: Duration) -> Result<u32, String> {
+pub(crate) fn call(
+    sidecar: &Sidecar,
+    path: &str,
+    body: &[u8],
+    timeout: Duration,
+) -> Result<u32, String> {
     let version = VERSION.to_string();
-    let authorization = sidecar.secret.as_ref().map(|secret| format!("Bearer {secret}"));
+    let authorization = sidecar
+        .secret
+        .as_ref()
+        .map(|secret| format!("Bearer {secret}"));
     let mut headers = vec![
         (":method", "POST"),
         (":path", path),
