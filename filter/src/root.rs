@@ -9,6 +9,7 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType, LogLevel, MapType};
 use sluice_core::config::{Plan, Sidecar};
 use sluice_core::exchange::Vm;
+use sluice_core::structure;
 use sluice_core::tokens::Tokens;
 use sluice_wire::{VERSION, header, path};
 
@@ -20,14 +21,17 @@ use crate::worker::Worker;
 /// How often finished requests are sent on. An answer is in the cache so much later at most.
 const TICK_MS: u32 = 50;
 
-/// Ticks between two looks at Envoy's log level.
-const LEVEL_TICKS: u32 = 20;
+/// Ticks between two looks at Envoy's log level and the VM's memory.
+const LOOK_TICKS: u32 = 20;
 
 /// No one waits for a settlement.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Ticks that a worker whose config was replaced takes to send on what it has.
 const DRAIN_TICKS: u32 = 200;
+
+/// A page of linear memory.
+const PAGE_BYTES: u64 = 65_536;
 
 /// Longest config that is read.
 const CONFIG_BYTES: usize = 4 << 20;
@@ -78,11 +82,22 @@ impl Root {
         }
     }
 
-    fn follow_log_level(&self) {
+    /// What changes seldom.
+    fn look_around(&self) {
         if let Some(worker) = &self.worker {
+            worker.tell_memory();
             let debugs = host::debugs();
             worker.debugs.set(debugs);
             proxy_wasm::set_log_level(if debugs { LogLevel::Debug } else { LogLevel::Info });
+        }
+    }
+
+    /// Linear memory never shrinks, so this is the most that this VM ever took. Of several workers
+    /// the one that told last is shown.
+    fn tell_memory(&self) {
+        if let Some(worker) = &self.worker {
+            let pages = core::arch::wasm32::memory_size::<0>() as u64;
+            worker.set("sluice.vm_memory_bytes", pages * PAGE_BYTES);
         }
     }
 
@@ -145,8 +160,7 @@ impl RootContext for Root {
             }
         };
         let environment = Environment::read();
-        let config: &[u8] = if config.is_empty() { b"{}" } else { &config };
-        let plan = match Plan::parse(config, &|name| environment.get(name)) {
+        let plan = match Plan::parse(&structure::json(&config), &|name| environment.get(name)) {
             Ok(plan) => plan,
             Err(faults) => {
                 for fault in faults.to_string().lines() {
@@ -158,9 +172,9 @@ impl RootContext for Root {
         let ticks = plan.sidecar.is_some();
         let tokens = Tokens::load(&plan.encodings());
         self.worker = Some(Rc::new(Worker::new(Vm::new(Rc::new(plan), tokens))));
-        self.follow_log_level();
+        self.look_around();
         // Also without a sidecar, rarely, to follow Envoy's log level.
-        if let Err(status) = host::tick_every(if ticks { TICK_MS } else { TICK_MS * LEVEL_TICKS }) {
+        if let Err(status) = host::tick_every(if ticks { TICK_MS } else { TICK_MS * LOOK_TICKS }) {
             log::error!("no ticks: {status:?}");
             return !ticks;
         }
@@ -171,8 +185,8 @@ impl RootContext for Root {
     fn on_tick(&mut self) {
         self.settle();
         self.drained();
-        if self.ticks.is_multiple_of(LEVEL_TICKS) {
-            self.follow_log_level();
+        if self.ticks.is_multiple_of(LOOK_TICKS) {
+            self.look_around();
         }
         self.ticks = self.ticks.wrapping_add(1);
     }

@@ -47,6 +47,16 @@ impl Worker {
         self.metric(MetricType::Counter, name, |id| host::increment_metric(id, amount));
     }
 
+    /// The most that any worker's VM ever needed: linear memory never shrinks.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn tell_memory(&self) {
+        let bytes = core::arch::wasm32::memory_size::<0>() as u64 * 65_536;
+        self.metric(MetricType::Gauge, "sluice.vm_memory_bytes", |id| host::raise_metric(id, bytes));
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn tell_memory(&self) {}
+
     /// A metric that cannot be kept is not worth a request: nothing is done about it but a line.
     fn metric(&self, kind: MetricType, name: &str, change: impl FnOnce(u32) -> host::Result<()>) {
         let Ok(mut metrics) = self.metrics.try_borrow_mut() else { return };

@@ -86,6 +86,36 @@ fn every_metric_label_of_the_reference_config_is_in_the_istio_one() -> Result<()
 }
 
 #[test]
+fn every_label_that_the_filter_writes_is_taken_out_of_its_metrics_names() -> Result<()> {
+    let mut labels = Vec::new();
+    for folder in ["filter/src", "filter/core/src/exchange"] {
+        for entry in fs::read_dir(root().join(folder))? {
+            let path = entry?.path();
+            if path.is_file() && !path.ends_with("tests.rs") {
+                labels.extend(written_labels(&fs::read_to_string(path)?));
+            }
+        }
+    }
+    ensure!(labels.len() > 10, "only {labels:?} found: has the source moved?");
+    let config = fs::read_to_string(root().join("envoy/envoy.yaml"))?;
+    for label in labels {
+        let extractor = format!("{{tag_name: {label}, regex: '(;{label}=([^;]*);)'}}");
+        assert!(config.contains(&extractor), "envoy.yaml lacks {extractor}");
+    }
+    Ok(())
+}
+
+/// The `name` of every `;name=` in a source file.
+fn written_labels(source: &str) -> Vec<String> {
+    let word = |text: &str| {
+        let name = text.split('=').next().unwrap_or_default();
+        let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        (plain && name.len() < text.len()).then(|| name.to_owned())
+    };
+    source.split(';').skip(1).filter_map(word).collect()
+}
+
+#[test]
 fn the_istio_resources_fit_their_schemas() -> Result<()> {
     let schemas = root().join("../shared/schemas/istio-crds.yaml");
     let Ok(schemas) = fs::read_to_string(&schemas) else {

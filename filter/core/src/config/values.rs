@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-use serde::de::{Error, Unexpected, Visitor};
+use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
-
-use super::raw::Mode;
 
 /// A whole number. Envoy's `Struct` makes every number a double and leaves `2_000_000` a string,
 /// so both are read.
@@ -207,30 +205,5 @@ mod tests {
         assert_eq!(read::<Bytes>("\"8 MB\""), Ok(Bytes(8_000_000)));
         assert_eq!(read::<Bytes>("4096"), Ok(Bytes(4096)));
         assert!(read::<Bytes>("\"8 parsecs\"").is_err());
-    }
-}
-
-/// Envoy's YAML reader makes booleans of `on` and `off`.
-impl<'de> Deserialize<'de> for Mode {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Word;
-        impl Visitor<'_> for Word {
-            type Value = Mode;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("off, dry or on")
-            }
-            fn visit_bool<E: Error>(self, on: bool) -> Result<Mode, E> {
-                Ok(if on { Mode::On } else { Mode::Off })
-            }
-            fn visit_str<E: Error>(self, word: &str) -> Result<Mode, E> {
-                match word {
-                    "off" => Ok(Mode::Off),
-                    "dry" => Ok(Mode::Dry),
-                    "on" => Ok(Mode::On),
-                    other => Err(E::invalid_value(Unexpected::Str(other), &self)),
-                }
-            }
-        }
-        deserializer.deserialize_any(Word)
     }
 }
