@@ -1,6 +1,8 @@
 //! Admission: the sidecar's word, or this process's counters, and then the request as it goes out.
 
-use sluice_wire::{AdmitReply, AdmitRequest, CacheResult, EntryHead, Frame, Verdict, header, path};
+use sluice_wire::{
+    AdmitReply, AdmitRequest, CacheResult, EntryHead, Frame, Outcome, Verdict, header, path,
+};
 
 use super::facts::{CacheWish, Option_};
 use super::request::recount;
@@ -176,6 +178,7 @@ impl Exchange {
         };
         facts.cache = CacheResult::Hit;
         facts.status = 200;
+        facts.outcome = Outcome::Answered;
         facts.usage = Some(entry.usage);
         facts.body = String::new();
         let mut headers = vec![
