@@ -31,7 +31,7 @@ async fn over_the_sample_traffic_every_book_agrees_and_every_saving_adds_up() {
     assert_eq!(stack.differences().await.unwrap(), Vec::<String>::new());
     let mut whole = (Usd::ZERO, Usd::ZERO);
     for record in &records {
-        assert_eq!(record.outcome, Outcome::Answered);
+        assert_eq!(record.outcome, Outcome::Answered, "{record:?}");
         assert!(!record.estimated, "{record:?}");
         let (as_asked, cost) = (record.as_asked.unwrap(), record.cost.unwrap());
         assert_eq!(as_asked - cost, record.saved.total(), "{record:?}");

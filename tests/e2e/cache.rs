@@ -132,8 +132,9 @@ fn check_stream(api: &Api, answer: &Answer, name: &str) {
     match api.name {
         "openai.chat" | "openai.completions" => {
             assert_eq!(last.data, "[DONE]", "{name}");
+            // Upstream was asked for usage and says `null` until its end: that may be seen.
             assert!(
-                !answer.text().contains("\"usage\""),
+                events.iter().all(|event| event.json()["usage"].is_null()),
                 "{name}: {}",
                 answer.text()
             );
@@ -401,9 +402,23 @@ async fn two_envoys_and_sidecars_share_what_redis_holds() {
     let body = chat(EASY);
     let (one, two) = (stack.envoys[0].client(), stack.envoys[1].client());
     let first = ask(&stack, &one, (CHAT.path, &body), &mut sent).await;
-    for _ in 0..4 {
-        let second = ask(&stack, &two, (CHAT.path, &body), &mut sent).await;
-        assert_eq!((cache(&second), &second.body), ("hit", &first.body));
-    }
+    // Redis may learn of it a moment after the ledger.
+    eventually(Duration::from_secs(20), async || {
+        let answer = two
+            .post(CHAT.path, &body)
+            .await
+            .map_err(|error| error.to_string())?;
+        match cache(&answer) {
+            "hit" => Ok(answer),
+            other => Err(other.to_owned()),
+        }
+    })
+    .await
+    .unwrap();
+    let answer = two.post(CHAT.path, &body).await.unwrap();
+    assert_eq!(
+        (cache(&answer), answer.json()["choices"].clone()),
+        ("hit", first.json()["choices"].clone())
+    );
     stack.check_no_trap().await.unwrap();
 }

@@ -36,7 +36,7 @@ async fn an_easy_prompt_goes_to_the_small_tier_and_its_cluster_and_a_hard_one_do
     assert_eq!(easy.json()["model"], "gpt-4o-mini");
     let seen = small.last_request().unwrap().json();
     assert_eq!(
-        (&seen["model"], &seen["max_tokens"]),
+        (&seen["model"], &seen["max_completion_tokens"]),
         (&json!("gpt-4o-mini"), &json!(256))
     );
     assert_eq!(stack.provider().stats().total.requests, 0);

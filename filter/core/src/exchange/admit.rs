@@ -179,6 +179,7 @@ impl Exchange {
         facts.cache = CacheResult::Hit;
         facts.outcome = Outcome::Answered;
         facts.status = 200;
+        facts.outcome = Outcome::Answered;
         facts.usage = Some(entry.usage);
         facts.body = String::new();
         let mut headers = vec![
