@@ -77,6 +77,7 @@ unsafe extern "C" {
     fn proxy_define_metric(kind: u32, name: *const u8, name_len: usize, id: *mut u32) -> u32;
     fn proxy_increment_metric(id: u32, amount: i64) -> u32;
     fn proxy_record_metric(id: u32, value: u64) -> u32;
+    fn proxy_get_metric(id: u32, value: *mut u64) -> u32;
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
     fn proxy_done() -> u32;
 }
@@ -267,6 +268,14 @@ pub(crate) fn increment_metric(id: u32, amount: u64) -> Result<()> {
 pub(crate) fn record_metric(id: u32, value: u64) -> Result<()> {
     // SAFETY: takes numbers.
     check(unsafe { proxy_record_metric(id, value) })
+}
+
+/// Raises a gauge to `value` if it is lower.
+pub(crate) fn raise_metric(id: u32, value: u64) -> Result<()> {
+    let mut now = 0;
+    // SAFETY: writes a u64 to a valid pointer.
+    check(unsafe { proxy_get_metric(id, &mut now) })?;
+    if now < value { record_metric(id, value) } else { Ok(()) }
 }
 
 pub(crate) fn tick_every(milliseconds: u32) -> Result<()> {

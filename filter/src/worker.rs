@@ -47,12 +47,11 @@ impl Worker {
         self.metric(MetricType::Counter, name, |id| host::increment_metric(id, amount));
     }
 
-    /// Linear memory never shrinks: what this shows is the most that the VM ever needed. Workers
-    /// overwrite each other's value; they run the same config and differ little.
+    /// The most that any worker's VM ever needed: linear memory never shrinks.
     #[cfg(target_arch = "wasm32")]
     pub(crate) fn tell_memory(&self) {
         let bytes = core::arch::wasm32::memory_size::<0>() as u64 * 65_536;
-        self.metric(MetricType::Gauge, "sluice.vm_memory_bytes", |id| host::record_metric(id, bytes));
+        self.metric(MetricType::Gauge, "sluice.vm_memory_bytes", |id| host::raise_metric(id, bytes));
     }
 
     #[cfg(not(target_arch = "wasm32"))]
