@@ -30,9 +30,6 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Ticks that a worker whose config was replaced takes to send on what it has.
 const DRAIN_TICKS: u32 = 200;
 
-/// A page of linear memory.
-const PAGE_BYTES: u64 = 65_536;
-
 /// Longest config that is read.
 const CONFIG_BYTES: usize = 4 << 20;
 
@@ -114,15 +111,6 @@ impl Root {
             } else {
                 LogLevel::Info
             });
-        }
-    }
-
-    /// Linear memory never shrinks, so this is the most that this VM ever took. Of several workers
-    /// the one that told last is shown.
-    fn tell_memory(&self) {
-        if let Some(worker) = &self.worker {
-            let pages = core::arch::wasm32::memory_size::<0>() as u64;
-            worker.set("sluice.vm_memory_bytes", pages * PAGE_BYTES);
         }
     }
 

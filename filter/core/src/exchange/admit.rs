@@ -177,7 +177,6 @@ impl Exchange {
             return;
         };
         facts.cache = CacheResult::Hit;
-        facts.outcome = Outcome::Answered;
         facts.status = 200;
         facts.outcome = Outcome::Answered;
         facts.usage = Some(entry.usage);
