@@ -23,7 +23,9 @@ fn envoy_takes_the_config_of_the_compose_example() -> Result<()> {
 fn envoy_takes_what_istio_would_make_of_the_envoy_filter() -> Result<()> {
     let text = fs::read_to_string(root().join("envoy/istio.yaml"))?;
     let resources = yaml(&text)?;
-    let filter = resources.iter().find(|resource| resource["kind"] == "EnvoyFilter");
+    let filter = resources
+        .iter()
+        .find(|resource| resource["kind"] == "EnvoyFilter");
     let patches = filter.context("no EnvoyFilter")?["spec"]["configPatches"].clone();
     let of = |kind: &str, operation: &str| -> Result<Value> {
         let all = patches.as_array().context("configPatches is a list")?;
@@ -84,6 +86,36 @@ fn every_metric_label_of_the_reference_config_is_in_the_istio_one() -> Result<()
 }
 
 #[test]
+fn every_label_that_the_filter_writes_is_taken_out_of_its_metrics_names() -> Result<()> {
+    let mut labels = Vec::new();
+    for folder in ["filter/src", "filter/core/src/exchange"] {
+        for entry in fs::read_dir(root().join(folder))? {
+            let path = entry?.path();
+            if path.is_file() && !path.ends_with("tests.rs") {
+                labels.extend(written_labels(&fs::read_to_string(path)?));
+            }
+        }
+    }
+    ensure!(labels.len() > 10, "only {labels:?} found: has the source moved?");
+    let config = fs::read_to_string(root().join("envoy/envoy.yaml"))?;
+    for label in labels {
+        let extractor = format!("{{tag_name: {label}, regex: '(;{label}=([^;]*);)'}}");
+        assert!(config.contains(&extractor), "envoy.yaml lacks {extractor}");
+    }
+    Ok(())
+}
+
+/// The `name` of every `;name=` in a source file.
+fn written_labels(source: &str) -> Vec<String> {
+    let word = |text: &str| {
+        let name = text.split('=').next().unwrap_or_default();
+        let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        (plain && name.len() < text.len()).then(|| name.to_owned())
+    };
+    source.split(';').skip(1).filter_map(word).collect()
+}
+
+#[test]
 fn the_istio_resources_fit_their_schemas() -> Result<()> {
     let schemas = root().join("../shared/schemas/istio-crds.yaml");
     let Ok(schemas) = fs::read_to_string(&schemas) else {
@@ -92,8 +124,12 @@ fn the_istio_resources_fit_their_schemas() -> Result<()> {
     };
     let schemas = yaml(&schemas)?;
     for resource in yaml(&fs::read_to_string(root().join("envoy/istio.yaml"))?)? {
-        let kind = resource["kind"].as_str().context("a resource without a kind")?;
-        let version = resource["apiVersion"].as_str().and_then(|name| name.split('/').nth(1));
+        let kind = resource["kind"]
+            .as_str()
+            .context("a resource without a kind")?;
+        let version = resource["apiVersion"]
+            .as_str()
+            .and_then(|name| name.split('/').nth(1));
         let version = version.context("a resource without a version")?;
         let schema = schemas
             .iter()
@@ -132,17 +168,31 @@ fn check(value: &Value, schema: &Value, at: &str, faults: &mut Vec<String>) {
         faults.push(format!("{at}: {} expected, found {value}", schema["type"]));
         return;
     }
-    if schema["enum"].as_array().is_some_and(|allowed| !allowed.contains(value)) {
-        faults.push(format!("{at}: one of {} expected, found {value}", schema["enum"]));
+    if schema["enum"]
+        .as_array()
+        .is_some_and(|allowed| !allowed.contains(value))
+    {
+        faults.push(format!(
+            "{at}: one of {} expected, found {value}",
+            schema["enum"]
+        ));
     }
-    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+    for name in schema["required"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
         if value.get(name).is_none() {
             faults.push(format!("{at}.{name}: missing"));
         }
     }
     for (name, value) in value.as_object().into_iter().flatten() {
         let at = format!("{at}.{name}");
-        match (schema["properties"].get(name), &schema["additionalProperties"]) {
+        match (
+            schema["properties"].get(name),
+            &schema["additionalProperties"],
+        ) {
             (Some(schema), _) => check(value, schema, &at, faults),
             (None, Value::Object(_)) => check(value, &schema["additionalProperties"], &at, faults),
             (None, _) => faults.push(format!("{at}: unknown field")),
@@ -157,14 +207,24 @@ fn check(value: &Value, schema: &Value, at: &str, faults: &mut Vec<String>) {
 fn envoy_takes(config: &Value) -> Result<()> {
     let mut config = config.clone();
     let module = root().join("target/dist/sluice-filter.wasm");
-    ensure!(module.is_file(), "{} is missing; cargo xtask wasm", module.display());
+    ensure!(
+        module.is_file(),
+        "{} is missing; cargo xtask wasm",
+        module.display()
+    );
     let loads = replace(&mut config, "code", &json!({"local": {"filename": module}}));
     ensure!(loads == 1, "the config loads one module, found {loads}");
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("envoy.json");
     fs::write(&file, config.to_string())?;
     let output = Command::new(envoy()?)
-        .args(["--mode", "validate", "--log-level", "warning", "--config-path"])
+        .args([
+            "--mode",
+            "validate",
+            "--log-level",
+            "warning",
+            "--config-path",
+        ])
         .arg(&file)
         .env("SLUICE_SECRET", "a-secret")
         .stdin(Stdio::null())
@@ -228,7 +288,11 @@ fn yaml(text: &str) -> Result<Vec<Value>> {
 fn envoy() -> Result<PathBuf> {
     let told = std::env::var_os("SLUICE_ENVOY").map(PathBuf::from);
     let path = told.unwrap_or_else(|| root().join("target/tools/envoy"));
-    ensure!(path.is_file(), "{} is missing; cargo xtask setup envoy", path.display());
+    ensure!(
+        path.is_file(),
+        "{} is missing; cargo xtask setup envoy",
+        path.display()
+    );
     Ok(path)
 }
 

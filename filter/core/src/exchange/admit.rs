@@ -177,8 +177,8 @@ impl Exchange {
             return;
         };
         facts.cache = CacheResult::Hit;
-        facts.outcome = Outcome::Answered;
         facts.status = 200;
+        facts.outcome = Outcome::Answered;
         facts.usage = Some(entry.usage);
         facts.body = String::new();
         let mut headers = vec![
