@@ -69,6 +69,29 @@ fn envoy_takes_what_istio_would_make_of_the_envoy_filter() -> Result<()> {
 }
 
 #[test]
+fn the_sidecar_takes_the_config_in_the_readme_and_that_of_the_compose_example() -> Result<()> {
+    let readme = fs::read_to_string(root().join("README.md"))?;
+    let screen = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let folder = tempfile::tempdir()?;
+    let shown = folder.path().join("readme.yaml");
+    fs::write(&shown, screen.context("no YAML in README.md")?)?;
+    let sluice = root().join("target/dist/sluice");
+    ensure!(sluice.is_file(), "{} is missing; cargo xtask dist", sluice.display());
+    for config in [shown, root().join("examples/docker/sluice.yaml")] {
+        let output = Command::new(&sluice)
+            .arg("check")
+            .arg(&config)
+            .env("SLUICE_SECRET", "a-secret")
+            .stdin(Stdio::null())
+            .output()?;
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        ensure!(output.status.success(), "{}:\n{said}", config.display());
+    }
+    Ok(())
+}
+
+#[test]
 fn every_metric_label_of_the_reference_config_is_in_the_istio_one() -> Result<()> {
     let tags = |file: &str| -> Result<Vec<Value>> {
         let text = fs::read_to_string(root().join(file))?;
