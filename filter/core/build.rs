@@ -12,8 +12,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     let out = std::env::var("OUT_DIR")?;
     let out = Path::new(&out);
-    std::fs::write(out.join("o200k_base.tokens"), pack(&tiktoken_rs::o200k_base()?))?;
-    std::fs::write(out.join("cl100k_base.tokens"), pack(&tiktoken_rs::cl100k_base()?))?;
+    std::fs::write(
+        out.join("o200k_base.tokens"),
+        pack(&tiktoken_rs::o200k_base()?),
+    )?;
+    std::fs::write(
+        out.join("cl100k_base.tokens"),
+        pack(&tiktoken_rs::cl100k_base()?),
+    )?;
     Ok(())
 }
 
@@ -22,8 +28,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn pack(vocabulary: &CoreBPE) -> Vec<u8> {
     let mut packed = Vec::new();
     for rank in 0.. {
-        let Ok(token) = vocabulary.decode_bytes(&[rank]) else { break };
-        let Ok(length) = u8::try_from(token.len()) else { break };
+        let Ok(token) = vocabulary.decode_bytes(&[rank]) else {
+            break;
+        };
+        let Ok(length) = u8::try_from(token.len()) else {
+            break;
+        };
         packed.push(length);
         packed.extend(token);
     }

@@ -9,6 +9,7 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType, LogLevel, MapType};
 use sluice_core::config::{Plan, Sidecar};
 use sluice_core::exchange::Vm;
+use sluice_core::structure;
 use sluice_core::tokens::Tokens;
 use sluice_wire::{VERSION, header, path};
 
@@ -20,8 +21,8 @@ use crate::worker::Worker;
 /// How often finished requests are sent on. An answer is in the cache so much later at most.
 const TICK_MS: u32 = 50;
 
-/// Ticks between two looks at Envoy's log level.
-const LEVEL_TICKS: u32 = 20;
+/// Ticks between two looks at Envoy's log level and the VM's memory.
+const LOOK_TICKS: u32 = 20;
 
 /// No one waits for a settlement.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,15 +46,28 @@ pub(crate) struct Root {
 
 impl Root {
     pub(crate) fn new(context_id: u32) -> Root {
-        Root { context_id, worker: None, calls: HashMap::new(), told: (0, 0), ticks: 0, draining: None }
+        Root {
+            context_id,
+            worker: None,
+            calls: HashMap::new(),
+            told: (0, 0),
+            ticks: 0,
+            draining: None,
+        }
     }
 
     /// Sends what is due.
     fn settle(&mut self) {
-        let Some(worker) = self.worker.clone() else { return };
-        let Some(plan) = worker.vm.try_borrow().ok().map(|vm| vm.plan.clone()) else { return };
+        let Some(worker) = self.worker.clone() else {
+            return;
+        };
+        let Some(plan) = worker.vm.try_borrow().ok().map(|vm| vm.plan.clone()) else {
+            return;
+        };
         let Some(sidecar) = &plan.sidecar else { return };
-        let Ok(mut settler) = worker.settler.try_borrow_mut() else { return };
+        let Ok(mut settler) = worker.settler.try_borrow_mut() else {
+            return;
+        };
         let now_ns = host::now_ns();
         while let Some(batch) = settler.next(now_ns) {
             match call(sidecar, path::SETTLE, &batch.body, SETTLE_TIMEOUT) {
@@ -68,8 +82,16 @@ impl Root {
             }
         }
         for (name, told, now) in [
-            ("sluice.settle_dropped_records", &mut self.told.0, settler.dropped()),
-            ("sluice.settle_dropped_answers", &mut self.told.1, settler.dropped_answers()),
+            (
+                "sluice.settle_dropped_records",
+                &mut self.told.0,
+                settler.dropped(),
+            ),
+            (
+                "sluice.settle_dropped_answers",
+                &mut self.told.1,
+                settler.dropped_answers(),
+            ),
         ] {
             if now > *told {
                 worker.add(name, now - *told);
@@ -78,16 +100,27 @@ impl Root {
         }
     }
 
-    fn follow_log_level(&self) {
+    /// What changes seldom.
+    fn look_around(&self) {
         if let Some(worker) = &self.worker {
+            worker.tell_memory();
             let debugs = host::debugs();
             worker.debugs.set(debugs);
-            proxy_wasm::set_log_level(if debugs { LogLevel::Debug } else { LogLevel::Info });
+            proxy_wasm::set_log_level(if debugs {
+                LogLevel::Debug
+            } else {
+                LogLevel::Info
+            });
         }
     }
 
     fn is_idle(&self) -> bool {
-        self.worker.as_ref().is_none_or(|worker| worker.settler.try_borrow().is_ok_and(|settler| settler.is_idle()))
+        self.worker.as_ref().is_none_or(|worker| {
+            worker
+                .settler
+                .try_borrow()
+                .is_ok_and(|settler| settler.is_idle())
+        })
     }
 
     fn drained(&mut self) {
@@ -102,12 +135,29 @@ impl Root {
 }
 
 impl Context for Root {
-    fn on_http_call_response(&mut self, token: u32, headers: usize, _body: usize, _trailers: usize) {
-        let Some(batch) = self.calls.remove(&token) else { return };
-        let Some(worker) = self.worker.clone() else { return };
+    fn on_http_call_response(
+        &mut self,
+        token: u32,
+        headers: usize,
+        _body: usize,
+        _trailers: usize,
+    ) {
+        let Some(batch) = self.calls.remove(&token) else {
+            return;
+        };
+        let Some(worker) = self.worker.clone() else {
+            return;
+        };
         let status = if headers == 0 { None } else { reply_status() };
         let ok = status == Some(200);
-        worker.add(if ok { "sluice.settle;result=ok;" } else { "sluice.settle;result=failed;" }, 1);
+        worker.add(
+            if ok {
+                "sluice.settle;result=ok;"
+            } else {
+                "sluice.settle;result=failed;"
+            },
+            1,
+        );
         if !ok {
             log::debug!("settle failed: status {status:?}");
         }
@@ -145,8 +195,7 @@ impl RootContext for Root {
             }
         };
         let environment = Environment::read();
-        let config: &[u8] = if config.is_empty() { b"{}" } else { &config };
-        let plan = match Plan::parse(config, &|name| environment.get(name)) {
+        let plan = match Plan::parse(&structure::json(&config), &|name| environment.get(name)) {
             Ok(plan) => plan,
             Err(faults) => {
                 for fault in faults.to_string().lines() {
@@ -158,9 +207,9 @@ impl RootContext for Root {
         let ticks = plan.sidecar.is_some();
         let tokens = Tokens::load(&plan.encodings());
         self.worker = Some(Rc::new(Worker::new(Vm::new(Rc::new(plan), tokens))));
-        self.follow_log_level();
+        self.look_around();
         // Also without a sidecar, rarely, to follow Envoy's log level.
-        if let Err(status) = host::tick_every(if ticks { TICK_MS } else { TICK_MS * LEVEL_TICKS }) {
+        if let Err(status) = host::tick_every(if ticks { TICK_MS } else { TICK_MS * LOOK_TICKS }) {
             log::error!("no ticks: {status:?}");
             return !ticks;
         }
@@ -171,8 +220,8 @@ impl RootContext for Root {
     fn on_tick(&mut self) {
         self.settle();
         self.drained();
-        if self.ticks.is_multiple_of(LEVEL_TICKS) {
-            self.follow_log_level();
+        if self.ticks.is_multiple_of(LOOK_TICKS) {
+            self.look_around();
         }
         self.ticks = self.ticks.wrapping_add(1);
     }
@@ -187,9 +236,17 @@ impl RootContext for Root {
 }
 
 /// POSTs a frame to the sidecar; returns the host's number for the call.
-pub(crate) fn call(sidecar: &Sidecar, path: &str, body: &[u8], timeout: Duration) -> Result<u32, String> {
+pub(crate) fn call(
+    sidecar: &Sidecar,
+    path: &str,
+    body: &[u8],
+    timeout: Duration,
+) -> Result<u32, String> {
     let version = VERSION.to_string();
-    let authorization = sidecar.secret.as_ref().map(|secret| format!("Bearer {secret}"));
+    let authorization = sidecar
+        .secret
+        .as_ref()
+        .map(|secret| format!("Bearer {secret}"));
     let mut headers = vec![
         (":method", "POST"),
         (":path", path),

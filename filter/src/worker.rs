@@ -35,21 +35,36 @@ impl Worker {
     pub(crate) fn change(&self, metric: &Metric) {
         match metric {
             Metric::Add(name, amount) => {
-                self.metric(MetricType::Counter, name, |id| host::increment_metric(id, *amount));
+                self.metric(MetricType::Counter, name, |id| {
+                    host::increment_metric(id, *amount)
+                });
             }
             Metric::Observe(name, value) => {
-                self.metric(MetricType::Histogram, name, |id| host::record_metric(id, *value));
+                self.metric(MetricType::Histogram, name, |id| {
+                    host::record_metric(id, *value)
+                });
             }
         }
     }
 
     pub(crate) fn add(&self, name: &str, amount: u64) {
-        self.metric(MetricType::Counter, name, |id| host::increment_metric(id, amount));
+        self.metric(MetricType::Counter, name, |id| {
+            host::increment_metric(id, amount)
+        });
+    }
+
+    /// The most that any worker's VM ever needed: linear memory never shrinks.
+    pub(crate) fn tell_memory(&self) {
+        self.metric(MetricType::Gauge, "sluice.vm_memory_bytes", |id| {
+            host::raise_metric(id, host::memory_bytes())
+        });
     }
 
     /// A metric that cannot be kept is not worth a request: nothing is done about it but a line.
     fn metric(&self, kind: MetricType, name: &str, change: impl FnOnce(u32) -> host::Result<()>) {
-        let Ok(mut metrics) = self.metrics.try_borrow_mut() else { return };
+        let Ok(mut metrics) = self.metrics.try_borrow_mut() else {
+            return;
+        };
         let id = match metrics.get(name) {
             Some(id) => *id,
             None if metrics.len() >= METRICS => return,
@@ -82,7 +97,10 @@ pub(crate) struct World<'w> {
 
 impl<'w> World<'w> {
     pub(crate) fn now(worker: &'w Worker) -> World<'w> {
-        World { worker, now_ns: host::now_ns() }
+        World {
+            worker,
+            now_ns: host::now_ns(),
+        }
     }
 }
 

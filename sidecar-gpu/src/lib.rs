@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod report;
 pub mod server;
 pub mod store;
+mod text;
 mod tls;
 
 pub use app::App;

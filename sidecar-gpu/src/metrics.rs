@@ -266,7 +266,7 @@ impl Metrics {
 
     /// Labels of a tenant and a task: their own while there is room, else `other`.
     fn whose(&self, tenant: &str, task: &str) -> (String, String) {
-        let cut = |text: &str| text[..text.floor_char_boundary(MAX_LABEL)].to_owned();
+        let cut = |text: &str| crate::text::cut(text, MAX_LABEL).to_owned();
         let pair = (cut(tenant), cut(task));
         let mut known = self.whose.lock().unwrap_or_else(PoisonError::into_inner);
         if known.contains(&pair) {

@@ -86,6 +86,62 @@ pub struct UnknownPrices {
     pub cost: u64,
 }
 
+impl Report {
+    /// Adds the report of another sidecar's ledger over the same query.
+    pub fn add(&mut self, other: Report) {
+        self.total.add(&other.total);
+        for (name, rows) in other.by {
+            let ours = self.by.entry(name).or_default();
+            let mut by_key: BTreeMap<_, Sums> =
+                ours.drain(..).map(|it| (it.key, it.sums)).collect();
+            for row in rows {
+                by_key.entry(row.key).or_default().add(&row.sums);
+            }
+            ours.extend(by_key.into_iter().map(|(key, sums)| Row { key, sums }));
+            sort(ours);
+        }
+        for name in other.cut {
+            if !self.cut.contains(&name) {
+                self.cut.push(name);
+            }
+        }
+    }
+}
+
+/// Most expensive as asked first; equal ones by name, so that a report is reproducible.
+pub(crate) fn sort(rows: &mut [Row]) {
+    rows.sort_by(|a, b| (b.sums.as_asked.cmp(&a.sums.as_asked)).then_with(|| a.key.cmp(&b.key)));
+}
+
+impl Sums {
+    fn add(&mut self, other: &Sums) {
+        self.requests += other.requests;
+        for (outcome, requests) in &other.outcomes {
+            *self.outcomes.entry(outcome.clone()).or_default() += requests;
+        }
+        self.cache_hits += other.cache_hits;
+        self.estimated += other.estimated;
+        self.tokens.add(&other.tokens);
+        self.tokens_from_cache.add(&other.tokens_from_cache);
+        self.as_asked.0 += other.as_asked.0;
+        self.cost.0 += other.cost.0;
+        self.saved.add(&other.saved);
+        self.would_save.add(&other.would_save);
+        self.unknown_prices.as_asked += other.unknown_prices.as_asked;
+        self.unknown_prices.cost += other.unknown_prices.cost;
+    }
+}
+
+impl Tokens {
+    fn add(&mut self, other: &Tokens) {
+        self.prompt += other.prompt;
+        self.cached += other.cached;
+        self.cache_write += other.cache_write;
+        self.completion += other.completion;
+        self.reasoning += other.reasoning;
+    }
+}
+
 /// Dollars by lever, in the order in which savings are attributed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ByLever {
@@ -116,6 +172,11 @@ impl ByLever {
             batch,
             offload,
         }
+    }
+
+    fn add(&mut self, other: &ByLever) {
+        let each = Lever::ALL.map(|lever| Money(self.of(lever).0 + other.of(lever).0));
+        *self = ByLever::new(each);
     }
 
     /// The share of one lever.

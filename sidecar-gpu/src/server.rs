@@ -93,6 +93,8 @@ pub async fn serve(
         log::warn!("calls in flight were given up after {DRAIN:?}");
     }
     background.abort();
+    // What Redis has not heard of is in this process only.
+    app.catch_up().await;
     app.ledger().close().await;
     Ok(())
 }

@@ -47,9 +47,16 @@ fn a_request_through_the_compose_example_is_routed_answered_and_then_cached() ->
     };
     for file in ["sluice", "sluice-filter.wasm", "sluice-provider"] {
         let path = root().join("target/dist").join(file);
-        ensure!(path.is_file(), "{} is missing; cargo xtask dist --examples", path.display());
+        ensure!(
+            path.is_file(),
+            "{} is missing; cargo xtask dist --examples",
+            path.display()
+        );
     }
-    let mut stack = Stack { compose, images: Vec::new() };
+    let mut stack = Stack {
+        compose,
+        images: Vec::new(),
+    };
     for base in [SIDECAR_BASE, ENVOY_BASE] {
         stack.provide(base)?;
     }
@@ -70,7 +77,11 @@ fn a_request_through_the_compose_example_is_routed_answered_and_then_cached() ->
     assert!(text.is_some_and(|text| !text.is_empty()), "{first:?}");
     // A short question is for the small tier, whatever the client asked for.
     assert_eq!(first.header("x-sluice-tier"), Some("small"), "{first:?}");
-    assert_eq!(first.header("x-sluice-model"), Some("gpt-4o-mini"), "{first:?}");
+    assert_eq!(
+        first.header("x-sluice-model"),
+        Some("gpt-4o-mini"),
+        "{first:?}"
+    );
     assert_eq!(first.header("x-sluice-cache"), Some("miss"), "{first:?}");
 
     // The answer is stored behind the client's back; soon it serves the same question.
@@ -84,13 +95,20 @@ fn a_request_through_the_compose_example_is_routed_answered_and_then_cached() ->
     };
     assert_eq!(again.header("x-sluice-cache"), Some("hit"), "{again:?}");
     let again: Value = serde_json::from_str(&again.body)?;
-    assert_eq!(again["choices"][0]["message"], answer["choices"][0]["message"]);
+    assert_eq!(
+        again["choices"][0]["message"],
+        answer["choices"][0]["message"]
+    );
     Ok(())
 }
 
 /// The words that start Compose: `SLUICE_COMPOSE`, where it is set; else what answers.
 fn compose_program() -> Option<Vec<String>> {
-    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let words = |text: &str| {
+        text.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     if let Ok(told) = std::env::var("SLUICE_COMPOSE") {
         return Some(words(&told)).filter(|words| !words.is_empty());
     }
@@ -149,7 +167,9 @@ impl Stack {
     fn address(&self) -> Result<SocketAddr> {
         let output = run(self.compose_command(&["port", "envoy", "10000"]))?;
         let text = String::from_utf8(output.stdout)?;
-        text.trim().parse().with_context(|| format!("compose port said '{text}'"))
+        text.trim()
+            .parse()
+            .with_context(|| format!("compose port said '{text}'"))
     }
 
     /// Asks until Envoy listens.
@@ -187,7 +207,10 @@ impl Stack {
             let host = &container["HostConfig"];
             assert_eq!(host["ReadonlyRootfs"], true, "{name}");
             assert_eq!(host["CapDrop"], json!(["ALL"]), "{name}");
-            if host["PortBindings"].as_object().is_some_and(|ports| !ports.is_empty()) {
+            if host["PortBindings"]
+                .as_object()
+                .is_some_and(|ports| !ports.is_empty())
+            {
                 published.push(name);
             }
         }
@@ -198,7 +221,15 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        let down = ["down", "--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "5"];
+        let down = [
+            "down",
+            "--volumes",
+            "--remove-orphans",
+            "--rmi",
+            "local",
+            "--timeout",
+            "5",
+        ];
         if let Err(error) = run(self.compose_command(&down)) {
             eprintln!("not torn down: {error:#}");
         }
@@ -216,8 +247,11 @@ fn make_image(tag: &str) -> Result<()> {
         fs::create_dir_all(rootfs.join(sub))?;
     }
     let mut download = command("apt-get");
-    run(download.arg("download").args(PACKAGES).current_dir(folder.path()))
-        .context("no Debian packages either")?;
+    run(download
+        .arg("download")
+        .args(PACKAGES)
+        .current_dir(folder.path()))
+    .context("no Debian packages either")?;
     for entry in fs::read_dir(folder.path())? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "deb") {
@@ -228,7 +262,12 @@ fn make_image(tag: &str) -> Result<()> {
         fs::copy(envoy()?, rootfs.join("usr/local/bin/envoy"))?;
     }
     let archive = folder.path().join("rootfs.tar");
-    run(command("tar").arg("-C").arg(&rootfs).args(["--owner=0", "--group=0", "-cf"]).arg(&archive).arg("."))?;
+    run(command("tar")
+        .arg("-C")
+        .arg(&rootfs)
+        .args(["--owner=0", "--group=0", "-cf"])
+        .arg(&archive)
+        .arg("."))?;
     run(command("docker").arg("import").arg(&archive).arg(tag))?;
     Ok(())
 }
@@ -236,7 +275,11 @@ fn make_image(tag: &str) -> Result<()> {
 fn envoy() -> Result<PathBuf> {
     let told = std::env::var_os("SLUICE_ENVOY").map(PathBuf::from);
     let path = told.unwrap_or_else(|| root().join("target/tools/envoy"));
-    ensure!(path.is_file(), "{} is missing; cargo xtask setup envoy", path.display());
+    ensure!(
+        path.is_file(),
+        "{} is missing; cargo xtask setup envoy",
+        path.display()
+    );
     Ok(path)
 }
 
@@ -253,10 +296,16 @@ fn command(program: &str) -> Command {
 
 fn run(mut command: impl std::borrow::BorrowMut<Command>) -> Result<Output> {
     let command = command.borrow_mut();
-    let output = command.output().with_context(|| format!("starting {command:?}"))?;
+    let output = command
+        .output()
+        .with_context(|| format!("starting {command:?}"))?;
     if !output.status.success() {
         let said = [output.stdout, output.stderr].concat();
-        bail!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&said));
+        bail!(
+            "{command:?}: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&said)
+        );
     }
     Ok(output)
 }
@@ -288,7 +337,9 @@ fn post(address: SocketAddr, body: &Value) -> Result<Answer> {
     )?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
-    let (head, body) = text.split_once("\r\n\r\n").context("an answer without an end of headers")?;
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .context("an answer without an end of headers")?;
     let mut lines = head.lines();
     let status = lines.next().and_then(|line| line.split_whitespace().nth(1));
     let headers: Vec<_> = lines
@@ -299,7 +350,11 @@ fn post(address: SocketAddr, body: &Value) -> Result<Answer> {
     Ok(Answer {
         status: status.context("an answer without a status")?.parse()?,
         headers,
-        body: if chunked { unchunked(body)? } else { body.to_owned() },
+        body: if chunked {
+            unchunked(body)?
+        } else {
+            body.to_owned()
+        },
     })
 }
 
@@ -307,12 +362,17 @@ fn post(address: SocketAddr, body: &Value) -> Result<Answer> {
 fn unchunked(mut rest: &str) -> Result<String> {
     let mut whole = String::new();
     loop {
-        let (size, after) = rest.split_once("\r\n").context("a chunk without its size")?;
+        let (size, after) = rest
+            .split_once("\r\n")
+            .context("a chunk without its size")?;
         let size = usize::from_str_radix(size.trim(), 16)?;
         if size == 0 {
             return Ok(whole);
         }
         whole.push_str(after.get(..size).context("a chunk that is cut short")?);
-        rest = after.get(size..).unwrap_or_default().trim_start_matches("\r\n");
+        rest = after
+            .get(size..)
+            .unwrap_or_default()
+            .trim_start_matches("\r\n");
     }
 }

@@ -23,7 +23,9 @@ fn envoy_takes_the_config_of_the_compose_example() -> Result<()> {
 fn envoy_takes_what_istio_would_make_of_the_envoy_filter() -> Result<()> {
     let text = fs::read_to_string(root().join("envoy/istio.yaml"))?;
     let resources = yaml(&text)?;
-    let filter = resources.iter().find(|resource| resource["kind"] == "EnvoyFilter");
+    let filter = resources
+        .iter()
+        .find(|resource| resource["kind"] == "EnvoyFilter");
     let patches = filter.context("no EnvoyFilter")?["spec"]["configPatches"].clone();
     let of = |kind: &str, operation: &str| -> Result<Value> {
         let all = patches.as_array().context("configPatches is a list")?;
@@ -145,8 +147,12 @@ fn the_istio_resources_fit_their_schemas() -> Result<()> {
     };
     let schemas = yaml(&schemas)?;
     for resource in yaml(&fs::read_to_string(root().join("envoy/istio.yaml"))?)? {
-        let kind = resource["kind"].as_str().context("a resource without a kind")?;
-        let version = resource["apiVersion"].as_str().and_then(|name| name.split('/').nth(1));
+        let kind = resource["kind"]
+            .as_str()
+            .context("a resource without a kind")?;
+        let version = resource["apiVersion"]
+            .as_str()
+            .and_then(|name| name.split('/').nth(1));
         let version = version.context("a resource without a version")?;
         let schema = schemas
             .iter()
@@ -185,17 +191,31 @@ fn check(value: &Value, schema: &Value, at: &str, faults: &mut Vec<String>) {
         faults.push(format!("{at}: {} expected, found {value}", schema["type"]));
         return;
     }
-    if schema["enum"].as_array().is_some_and(|allowed| !allowed.contains(value)) {
-        faults.push(format!("{at}: one of {} expected, found {value}", schema["enum"]));
+    if schema["enum"]
+        .as_array()
+        .is_some_and(|allowed| !allowed.contains(value))
+    {
+        faults.push(format!(
+            "{at}: one of {} expected, found {value}",
+            schema["enum"]
+        ));
     }
-    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+    for name in schema["required"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
         if value.get(name).is_none() {
             faults.push(format!("{at}.{name}: missing"));
         }
     }
     for (name, value) in value.as_object().into_iter().flatten() {
         let at = format!("{at}.{name}");
-        match (schema["properties"].get(name), &schema["additionalProperties"]) {
+        match (
+            schema["properties"].get(name),
+            &schema["additionalProperties"],
+        ) {
             (Some(schema), _) => check(value, schema, &at, faults),
             (None, Value::Object(_)) => check(value, &schema["additionalProperties"], &at, faults),
             (None, _) => faults.push(format!("{at}: unknown field")),
@@ -210,14 +230,24 @@ fn check(value: &Value, schema: &Value, at: &str, faults: &mut Vec<String>) {
 fn envoy_takes(config: &Value) -> Result<()> {
     let mut config = config.clone();
     let module = root().join("target/dist/sluice-filter.wasm");
-    ensure!(module.is_file(), "{} is missing; cargo xtask wasm", module.display());
+    ensure!(
+        module.is_file(),
+        "{} is missing; cargo xtask wasm",
+        module.display()
+    );
     let loads = replace(&mut config, "code", &json!({"local": {"filename": module}}));
     ensure!(loads == 1, "the config loads one module, found {loads}");
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("envoy.json");
     fs::write(&file, config.to_string())?;
     let output = Command::new(envoy()?)
-        .args(["--mode", "validate", "--log-level", "warning", "--config-path"])
+        .args([
+            "--mode",
+            "validate",
+            "--log-level",
+            "warning",
+            "--config-path",
+        ])
         .arg(&file)
         .env("SLUICE_SECRET", "a-secret")
         .stdin(Stdio::null())
@@ -281,7 +311,11 @@ fn yaml(text: &str) -> Result<Vec<Value>> {
 fn envoy() -> Result<PathBuf> {
     let told = std::env::var_os("SLUICE_ENVOY").map(PathBuf::from);
     let path = told.unwrap_or_else(|| root().join("target/tools/envoy"));
-    ensure!(path.is_file(), "{} is missing; cargo xtask setup envoy", path.display());
+    ensure!(
+        path.is_file(),
+        "{} is missing; cargo xtask setup envoy",
+        path.display()
+    );
     Ok(path)
 }
 

@@ -15,7 +15,7 @@ fn bare() -> Setup {
 #[tokio::test]
 async fn bare_envoy_passes_answers_and_streams_on() {
     let stack = Stack::start(bare()).await.unwrap();
-    let provider = stack.provider.as_ref().unwrap();
+    let provider = stack.provider();
     let mut body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": "What is a mortgage?"}]});
     let whole = stack
         .client()
@@ -40,7 +40,7 @@ async fn bare_envoy_passes_answers_and_streams_on() {
 #[tokio::test]
 async fn bare_envoy_shows_a_broken_stream_as_broken() {
     let stack = Stack::start(bare()).await.unwrap();
-    stack.provider.as_ref().unwrap().fault(Fault {
+    stack.provider().fault(Fault {
         reset_after_chunks: Some(3),
         ..Fault::default()
     });

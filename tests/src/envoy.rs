@@ -39,6 +39,8 @@ pub struct Options {
     pub sidecars: Vec<SocketAddr>,
     /// `per_connection_buffer_limit_bytes`.
     pub buffer: u32,
+    /// Keeps an access log.
+    pub logged: bool,
 }
 
 /// How the config reaches the filter.
@@ -86,6 +88,7 @@ impl Options {
             tiers: BTreeMap::new(),
             sidecars: Vec::new(),
             buffer: 16 << 20,
+            logged: true,
         }
     }
 }

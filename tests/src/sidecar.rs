@@ -126,6 +126,12 @@ impl Sidecar {
         Client::new(self.url()).with("authorization", &format!("Bearer {token}"))
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// What it wrote.
     #[must_use]
     pub fn log(&self) -> String {

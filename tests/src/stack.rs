@@ -90,7 +90,7 @@ impl Setup {
     }
 }
 
-/// The tests' config: prices, identities, trust; every lever off, no budget. Its sidecar has time,
+/// The tests' config: prices, identities, trust; no lever, no budget. Its sidecar has time,
 /// because a busy machine must not look like a failing sidecar.
 #[must_use]
 pub fn config() -> Value {
@@ -118,9 +118,6 @@ pub fn config() -> Value {
             "conversation": [{"header": "x-conversation-id"}],
             "trust": [{"header": {"name": INTERNAL.0, "value": INTERNAL.1}}],
         },
-        "route": {"mode": "off"},
-        "trim": {"mode": "off"},
-        "cache": {"mode": "off"},
     })
 }
 
@@ -268,6 +265,19 @@ impl Stack {
     #[must_use]
     pub fn sidecar(&self) -> &Sidecar {
         &self.sidecars[0]
+    }
+
+    /// The stand-in provider.
+    ///
+    /// # Panics
+    /// When the setup named another upstream.
+    #[must_use]
+    #[expect(
+        clippy::expect_used,
+        reason = "a test that has no provider must not ask for it"
+    )]
+    pub fn provider(&self) -> &Provider {
+        self.provider.as_ref().expect("the setup has a provider")
     }
 
     /// A client of the first Envoy, as a stranger.

@@ -36,7 +36,11 @@ pub struct Counted {
     pub full: bool,
 }
 
-const UNKEPT: Counted = Counted { before: 0, added: true, full: true };
+const UNKEPT: Counted = Counted {
+    before: 0,
+    added: true,
+    full: true,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Counter {
@@ -70,7 +74,13 @@ impl Counter {
 /// [`Host::count`](crate::exchange::Host::count), which this implements.
 ///
 /// A negative amount for a window that is over releases nothing: its counter is gone.
-pub fn count(slots: &mut dyn Slots, key: &str, window_start: u64, amount: i64, limit: u64) -> Counted {
+pub fn count(
+    slots: &mut dyn Slots,
+    key: &str,
+    window_start: u64,
+    amount: i64,
+    limit: u64,
+) -> Counted {
     let key = xxh3_128(key.as_bytes());
     for _ in 0..TRIES {
         let Some((slot, found, version)) = find(slots, key, window_start) else {
@@ -78,7 +88,11 @@ pub fn count(slots: &mut dyn Slots, key: &str, window_start: u64, amount: i64, l
         };
         let used = match found {
             Some(counter) if counter.window_start > window_start => {
-                return Counted { before: 0, added: true, full: false };
+                return Counted {
+                    before: 0,
+                    added: true,
+                    full: false,
+                };
             }
             Some(counter) if counter.window_start == window_start => counter.used,
             _ => 0,
@@ -86,18 +100,34 @@ pub fn count(slots: &mut dyn Slots, key: &str, window_start: u64, amount: i64, l
         let after = used.saturating_add_signed(amount);
         // A release always succeeds, even where the limit was lowered meanwhile.
         if amount > 0 && after > limit {
-            return Counted { before: used, added: false, full: false };
+            return Counted {
+                before: used,
+                added: false,
+                full: false,
+            };
         }
-        let counter = Counter { key, window_start, used: after };
+        let counter = Counter {
+            key,
+            window_start,
+            used: after,
+        };
         if found == Some(counter) || slots.put(slot, &counter.write(), version) {
-            return Counted { before: used, added: true, full: false };
+            return Counted {
+                before: used,
+                added: true,
+                full: false,
+            };
         }
     }
     UNKEPT
 }
 
 /// The slot that a counter has, or the first that it may take.
-fn find(slots: &mut dyn Slots, key: u128, window_start: u64) -> Option<(u64, Option<Counter>, u32)> {
+fn find(
+    slots: &mut dyn Slots,
+    key: u128,
+    window_start: u64,
+) -> Option<(u64, Option<Counter>, u32)> {
     let mut free = None;
     for probe in 0..PROBES {
         let slot = (key as u64).wrapping_add(probe) % SLOTS;
@@ -146,11 +176,19 @@ mod tests {
     }
 
     fn added(before: u64) -> Counted {
-        Counted { before, added: true, full: false }
+        Counted {
+            before,
+            added: true,
+            full: false,
+        }
     }
 
     fn refused(before: u64) -> Counted {
-        Counted { before, added: false, full: false }
+        Counted {
+            before,
+            added: false,
+            full: false,
+        }
     }
 
     #[test]
@@ -167,7 +205,11 @@ mod tests {
     fn a_release_gives_back_and_stops_at_zero() {
         let map = &mut Map::default();
         count(map, "k", 60, 70, 100);
-        assert_eq!(count(map, "k", 60, -50, 0), added(70), "also above a limit that was lowered");
+        assert_eq!(
+            count(map, "k", 60, -50, 0),
+            added(70),
+            "also above a limit that was lowered"
+        );
         assert_eq!(count(map, "k", 60, -50, 100), added(20));
         assert_eq!(count(map, "k", 60, 100, 100), added(0));
     }
@@ -177,13 +219,20 @@ mod tests {
         let map = &mut Map::default();
         count(map, "k", 60, 70, 100);
         assert_eq!(count(map, "k", 120, 100, 100), added(0));
-        assert_eq!(count(map, "k", 60, -70, 100), added(0), "settled after its window was over");
+        assert_eq!(
+            count(map, "k", 60, -70, 100),
+            added(0),
+            "settled after its window was over"
+        );
         assert_eq!(count(map, "k", 120, 1, 100), refused(100));
     }
 
     #[test]
     fn a_worker_that_loses_the_race_tries_again_and_gives_up_in_the_end() {
-        let map = &mut Map { lose: 5, ..Map::default() };
+        let map = &mut Map {
+            lose: 5,
+            ..Map::default()
+        };
         assert_eq!(count(map, "k", 60, 70, 100), added(0));
         map.lose = u32::MAX;
         assert_eq!(count(map, "k", 60, 10, 100), UNKEPT);
@@ -192,7 +241,9 @@ mod tests {
     #[test]
     fn counters_past_the_bound_limit_nobody_and_say_so_and_stale_slots_are_taken_again() {
         let map = &mut Map::default();
-        let full = (0..20_000).filter(|number| count(map, &number.to_string(), 60, 1, 1).full).count();
+        let full = (0..20_000)
+            .filter(|number| count(map, &number.to_string(), 60, 1, 1).full)
+            .count();
         assert!(map.values.len() as u64 <= SLOTS);
         assert!(full > 10_000, "{full}");
         let later = 60 + STALE_SECS + 1;

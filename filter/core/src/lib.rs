@@ -11,4 +11,5 @@ pub mod json;
 pub mod policy;
 pub mod settler;
 pub mod sse;
+pub mod structure;
 pub mod tokens;

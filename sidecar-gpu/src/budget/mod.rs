@@ -10,7 +10,8 @@
 //! requests that outlive their `hold` (their reservation lapsed before they were settled); after a
 //! restart of a sidecar with the memory store, the reservations that it held; and while Redis
 //! cannot be reached, each sidecar's own count starts from what was settled through it, so `n`
-//! sidecars together may admit up to `n` times what was left.
+//! sidecars together may admit up to `n` times what was left. What was settled in that time is told
+//! to Redis once it is back; a sidecar that is killed before has it in its ledger only.
 
 mod decide;
 mod guarded;

@@ -16,21 +16,23 @@ use crate::{config, http, ledger};
 #[command(
     long_about = "Show what requests cost, what they would have cost as asked, and which lever \
                   saved what. Reads the ledger's file (also beside a running sidecar), or asks a \
-                  sidecar by --url.",
+                  sidecar by --url. Every sidecar has a ledger of its own: name several, and \
+                  their sums are added.",
     after_help = "Examples:\n  sluice report --config sluice.yaml\n  \
                   sluice report --data /var/lib/sluice --by tenant:model,day --from 7d\n  \
+                  sluice report --data ledger-a --data ledger-b\n  \
                   SLUICE_TOKEN=… sluice report --url http://127.0.0.1:8089 --json"
 )]
 pub(super) struct Args {
     /// Config file; its `serve.data` says where the ledger is
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "url"])]
-    config: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    config: Vec<PathBuf>,
     /// Directory of the ledger
-    #[arg(long, value_name = "DIR", conflicts_with = "url")]
-    data: Option<PathBuf>,
+    #[arg(long, value_name = "DIR")]
+    data: Vec<PathBuf>,
     /// A running sidecar
     #[arg(long, value_name = "URL", requires = "token")]
-    url: Option<String>,
+    url: Vec<String>,
     /// Token of an operator or a tenant, for --url
     #[arg(long, env = "SLUICE_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -73,7 +75,8 @@ fn load(args: &Args) -> anyhow::Result<Report> {
         by: ledger::Query::breakdowns(&args.by)
             .map_err(|error| anyhow::anyhow!("--by: {error}"))?,
     };
-    if let (Some(url), Some(token)) = (&args.url, &args.token) {
+    let mut reports = Vec::new();
+    for url in &args.url {
         // Names, `:` and `,`, and whole seconds: nothing that would have to be escaped. The
         // dimensions were checked above.
         let mut text = format!("by={}", args.by.replace(' ', ""));
@@ -82,20 +85,25 @@ fn load(args: &Args) -> anyhow::Result<Report> {
                 text.push_str(&format!("&{name}={}", ms / 1000));
             }
         }
-        return fetch::report(url, &text, token);
+        let token = args.token.as_deref().unwrap_or_default();
+        reports.push(fetch::report(url, &text, token)?);
     }
-    let data = match (&args.data, &args.config) {
-        (Some(data), _) => data.clone(),
-        (None, Some(file)) => {
-            config::read(file, &config::process_env)
-                .with_context(|| format!("{} is refused", file.display()))?
-                .serve
-                .data
-        }
-        (None, None) => anyhow::bail!("expected --config FILE, --data DIR or --url URL"),
-    };
-    let mut connection = ledger::read(&data)?;
-    Ok(ledger::query(&mut connection, &query)?)
+    let mut directories = args.data.clone();
+    for file in &args.config {
+        let config = config::read(file, &config::process_env)
+            .with_context(|| format!("{} is refused", file.display()))?;
+        directories.push(config.serve.data);
+    }
+    for data in directories {
+        reports.push(ledger::query(&mut ledger::read(&data)?, &query)?);
+    }
+    reports
+        .into_iter()
+        .reduce(|mut sum, other| {
+            sum.add(other);
+            sum
+        })
+        .context("expected --config FILE, --data DIR or --url URL, found none")
 }
 
 /// The report as tables.

@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Row as SqlRow, params_from_iter};
 use sluice_wire::Lever;
 
-use crate::report::{ByLever, Money, Report, Row, Sums, Tokens, UnknownPrices};
+use crate::report::{ByLever, Money, Report, Row, Sums, Tokens, UnknownPrices, sort};
 
 /// Most rows of one breakdown; the cheapest beyond are left out, and [`Report::cut`] says so.
 const MAX_ROWS: usize = 10_000;
@@ -132,7 +132,7 @@ pub fn query(connection: &mut Connection, query: &Query) -> rusqlite::Result<Rep
         ..Report::default()
     };
     let rows = rows(&snapshot, query, &[])?;
-    if let Some((_, row)) = rows.into_iter().next() {
+    if let Some(row) = rows.into_iter().next() {
         report.total = row.sums;
     }
     for dimensions in &query.by {
@@ -143,9 +143,7 @@ pub fn query(connection: &mut Connection, query: &Query) -> rusqlite::Result<Rep
             rows.truncate(MAX_ROWS);
             report.cut.push(name.clone());
         }
-        report
-            .by
-            .insert(name, rows.into_iter().map(|(_, row)| row).collect());
+        report.by.insert(name, rows);
     }
     Ok(report)
 }
@@ -167,7 +165,7 @@ fn rows(
     connection: &Connection,
     query: &Query,
     dimensions: &[Dimension],
-) -> rusqlite::Result<Vec<(i128, Row)>> {
+) -> rusqlite::Result<Vec<Row>> {
     let mut columns: Vec<String> = dimensions.iter().map(|it| it.sql().to_owned()).collect();
     for column in [
         "COUNT(*)",
@@ -226,8 +224,7 @@ fn rows(
     let mut rows = statement
         .query_map(params_from_iter(values), |row| read(row, dimensions))?
         .collect::<rusqlite::Result<Vec<_>>>()?;
-    // Most expensive as asked first; equal ones by name, so that a report is reproducible.
-    rows.sort_by(|(a, left), (b, right)| b.cmp(a).then_with(|| left.key.cmp(&right.key)));
+    sort(&mut rows);
     Ok(rows)
 }
 
@@ -241,7 +238,7 @@ fn tokens(count: &mut impl FnMut() -> rusqlite::Result<u64>) -> rusqlite::Result
     })
 }
 
-fn read(row: &SqlRow<'_>, dimensions: &[Dimension]) -> rusqlite::Result<(i128, Row)> {
+fn read(row: &SqlRow<'_>, dimensions: &[Dimension]) -> rusqlite::Result<Row> {
     let mut key = BTreeMap::new();
     for (index, dimension) in dimensions.iter().enumerate() {
         key.insert(
@@ -283,5 +280,5 @@ fn read(row: &SqlRow<'_>, dimensions: &[Dimension]) -> rusqlite::Result<(i128, R
     sums.cost = money()?;
     sums.saved = ByLever::new([money()?, money()?, money()?, money()?, money()?]);
     sums.would_save = ByLever::new([money()?, money()?, money()?, money()?, money()?]);
-    Ok((sums.as_asked.0, Row { key, sums }))
+    Ok(Row { key, sums })
 }

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{LedgerError, Options, Stats, schema};
 use crate::budget::{CEILING, Id, Spend, spent};
+use crate::text;
 
 /// Most records in one transaction; bounds how long a batch waits for its company.
 const GROUP: usize = 5_000;
@@ -140,12 +141,15 @@ impl Writer {
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.stats.commits.fetch_add(1, Ordering::Relaxed);
         self.stats.commit_us.fetch_add(micros, Ordering::Relaxed);
-        self.stats
-            .failing
-            .store(outcome.is_err(), Ordering::Relaxed);
+        let failing = self.stats.failing.swap(outcome.is_err(), Ordering::Relaxed);
+        // Told when it changes: a full disk fails thousands of times a second.
+        match &outcome {
+            Err(error) if !failing => log::error!("ledger: {error}; settling is refused (503)"),
+            Ok(_) if failing => log::info!("ledger: written again"),
+            _ => {}
+        }
         outcome.map_err(|error| {
             self.stats.errors.fetch_add(1, Ordering::Relaxed);
-            log::error!("ledger: {error}");
             if !self.connection.is_autocommit() {
                 match schema::connect(&self.path, self.options.max_bytes) {
                     Ok(connection) => self.connection = connection,
@@ -212,7 +216,7 @@ fn tokens(value: u64) -> i64 {
 
 /// At most [`MAX_TEXT`] bytes of `text`, whole characters.
 fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(MAX_TEXT)]
+    text::cut(text, MAX_TEXT)
 }
 
 /// Books one record; tells whether it was not there.

@@ -55,6 +55,8 @@ fn amount() -> impl Strategy<Value = u64> {
         6 => 0_u64..60,
         2 => 9_007_199_254_740_990_u64..9_007_199_254_741_100,
         1 => 999_999_999_990_u64..1_000_000_000_010,
+        // Where the script's two halves carry: sums of exactly 2e12, 3e12, …
+        2 => prop_oneof![Just(500_000_000_000), Just(1_500_000_000_000)],
         1 => prop_oneof![Just(u64::MAX), Just(1_000_000_000_000_000_000)],
     ]
 }
@@ -63,6 +65,7 @@ fn limit() -> impl Strategy<Value = u64> {
     prop_oneof![
         6 => 0_u64..200,
         3 => 9_007_199_254_740_990_u64..9_007_199_254_741_300,
+        2 => 999_999_999_990_u64..4_000_000_000_010,
         1 => Just(u64::MAX),
         1 => Just(9_000_000_000_000_000_000),
     ]
@@ -138,7 +141,9 @@ fn both_stores_decide_alike_on_random_schedules() {
     let schedule = prop::collection::vec(step(), 1..60);
     let mut runner = proptest::test_runner::TestRunner::new(config);
     let outcome = runner.run(&schedule, |steps| {
-        redis::cmd("FLUSHALL").exec(&mut *client.borrow_mut()).unwrap();
+        redis::cmd("FLUSHALL")
+            .exec(&mut *client.borrow_mut())
+            .unwrap();
         let memory = MemoryBudgets::new(10_000);
         // Ten seconds before a minute, an hour and a month end together.
         let mut now_ms = 1_706_745_590_000;
@@ -260,4 +265,84 @@ async fn two_hundred_tasks_never_pass_the_limit_in_memory() {
 async fn two_hundred_tasks_never_pass_the_limit_in_redis() {
     let Some(redis) = Redis::start() else { return };
     never_over(Arc::new(redis_store(&redis))).await;
+}
+
+/// What a refused request is told about `tenant:N`: used and reserved.
+async fn level(store: &RedisBudgets, counter: &str) -> u64 {
+    let charges = [exact(counter, 0, 1)];
+    let ask = Ask {
+        id: Id(999),
+        now_ms: 1_700_000_000_000,
+        hold_ms: 1,
+        charges: &charges,
+        last: true,
+    };
+    match store.reserve(ask).await.unwrap() {
+        Decision::Reject(it) => it.used,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn exact(counter: &str, limit: u64, amount: u64) -> Charge {
+    Charge {
+        rule: 0,
+        counter: counter.to_owned(),
+        window: Window::Day,
+        unit: Unit::Usd,
+        limit,
+        reserve: amount,
+        at_most: amount,
+        over: Over::Reject,
+    }
+}
+
+#[tokio::test]
+async fn redis_adds_and_releases_exactly_beyond_what_its_doubles_hold() {
+    let Some(redis) = Redis::start() else { return };
+    let store = redis_store(&redis);
+    let now_ms = 1_700_000_000_000;
+    let pairs = [
+        (1_500_000_000_000, 500_000_000_000),
+        (999_999_999_999, 1),
+        (2_000_000_000_001, 999_999_999_999),
+        (9_007_199_254_740_993, 9_007_199_254_740_995),
+        (1_000_000_000_000_000_000, 999_999_999_999_999_999),
+    ];
+    for (n, (a, b)) in pairs.into_iter().enumerate() {
+        let counter = format!("tenant:{n}");
+        let id = |which: u128| Id(n as u128 * 10 + which);
+        for (which, amount) in [(1, a), (2, b)] {
+            let charges = [exact(&counter, u64::MAX, amount)];
+            let ask = Ask {
+                id: id(which),
+                now_ms,
+                hold_ms: 60_000,
+                charges: &charges,
+                last: true,
+            };
+            store.reserve(ask).await.unwrap();
+        }
+        assert_eq!(level(&store, &counter).await, a + b, "reserved");
+        let spend = |which, amount| Spend {
+            id: id(which),
+            at_ms: now_ms,
+            counted: vec![Counted {
+                counter: counter.clone(),
+                window: Window::Day,
+                unit: Unit::Usd,
+                amount,
+            }],
+        };
+        let release = Spend {
+            counted: Vec::new(),
+            ..spend(1, 0)
+        };
+        store.settle(now_ms, &[release]).await.unwrap();
+        assert_eq!(level(&store, &counter).await, b, "one released");
+        store
+            .settle(now_ms, &[spend(2, a), spend(3, b)])
+            .await
+            .unwrap();
+        assert_eq!(level(&store, &counter).await, a + b, "used");
+    }
 }

@@ -1,6 +1,13 @@
 //! The sidecar from outside: its API, its stores on a real Redis, its binary, its certificates.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what fails in a test's helper fails the test"
+)]
 
 mod api;
+mod binary;
 mod budgets;
 mod common;
+mod mtls;
 mod shared;

@@ -50,12 +50,17 @@ pub fn bootstrap(
         "name": "envoy.filters.http.router",
         "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
     }));
+    let access_logs: Vec<Value> = if options.logged {
+        vec![access_log_to(access_log)]
+    } else {
+        Vec::new()
+    };
     let manager = json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "ingress",
         "codec_type": "AUTO",
         "stream_idle_timeout": "300s",
-        "access_log": [access_log_to(access_log)],
+        "access_log": access_logs,
         "route_config": {"name": "routes", "virtual_hosts": [
             {"name": "all", "domains": ["*"], "routes": routes},
         ]},

@@ -325,6 +325,15 @@ fn levers_of_later_versions_are_unknown() {
 
 #[test]
 fn a_mode_that_envoys_yaml_reader_made_a_boolean_is_read() {
-    let cache = |mode: &str| parse(&format!(r#"{{"mode":{mode},"cache":{{"mode":true}}}}"#)).unwrap().default.cache.mode;
-    assert_eq!((cache("true"), cache("false"), cache("\"dry\"")), (Mode::On, Mode::Off, Mode::Dry));
+    let cache = |mode: &str| {
+        parse(&format!(r#"{{"mode":{mode},"cache":{{"mode":true}}}}"#))
+            .unwrap()
+            .default
+            .cache
+            .mode
+    };
+    assert_eq!(
+        (cache("true"), cache("false"), cache("\"dry\"")),
+        (Mode::On, Mode::Off, Mode::Dry)
+    );
 }

@@ -1,13 +1,14 @@
 //! Admission: the sidecar's word, or this process's counters, and then the request as it goes out.
 
-use sluice_wire::{AdmitReply, AdmitRequest, CacheResult, EntryHead, Frame, Verdict, header, path};
+use sluice_wire::{
+    AdmitReply, AdmitRequest, CacheResult, EntryHead, Frame, Outcome, Verdict, header, path,
+};
 
-use super::facts::{CacheWish, Facts};
+use super::facts::{CacheWish, Option_};
 use super::request::recount;
 use super::{Effect, Effects, Exchange, Host, Phase, Vm};
 use crate::config::{Mode, OnFailure};
 use crate::formats::{ApiError, ErrorKind};
-use crate::json::{self, Object};
 use crate::policy::budget::{self, Local};
 
 impl Exchange {
@@ -129,13 +130,7 @@ impl Exchange {
                 facts.chosen = usize::from(plan);
                 self.hit(&entry, body, age_secs, vm, host, effects);
             }
-            Verdict::Count
-                if facts
-                    .options
-                    .iter()
-                    .flat_map(|option| &option.charges)
-                    .any(|c| c.at_most != c.reserve) =>
-            {
+            Verdict::Count if facts.options.iter().any(Option_::estimated) => {
                 recount(facts, vm);
                 self.admit(vm, host, effects);
             }
@@ -183,6 +178,7 @@ impl Exchange {
         };
         facts.cache = CacheResult::Hit;
         facts.status = 200;
+        facts.outcome = Outcome::Answered;
         facts.usage = Some(entry.usage);
         facts.body = String::new();
         let mut headers = vec![
@@ -326,11 +322,15 @@ impl Exchange {
             return;
         };
         self.phase = Phase::Sent;
-        let body = std::mem::take(&mut facts.body);
-        if let Some(edited) = facts.edited(&body) {
-            effects
-                .list
-                .push(Effect::ReplaceRequestBody(edited.into_bytes()));
+        facts.body = String::new();
+        facts.hiding = facts.usage_edit.is_some();
+        let chosen = facts.chosen;
+        if let Some(body) = facts
+            .options
+            .get_mut(chosen)
+            .and_then(|option| option.body.take())
+        {
+            effects.list.push(Effect::ReplaceRequestBody(body));
         }
         let on = facts.route(&vm.plan).route.mode == Mode::On;
         if let Some(tier) = facts.tier(&vm.plan).filter(|_| on) {
@@ -345,35 +345,5 @@ impl Exchange {
             effects.list.push(Effect::ClearRouteCache);
         }
         effects.list.push(Effect::ResumeRequest);
-    }
-}
-
-impl Facts {
-    /// The body with its edits; None where there are none.
-    fn edited(&mut self, body: &str) -> Option<String> {
-        let choice = &self.options.get(self.chosen)?.choice;
-        let mut edits: Vec<(&str, String)> = Vec::new();
-        if choice.model != self.model_asked {
-            edits.push((
-                "model",
-                serde_json::Value::from(choice.model.as_str()).to_string(),
-            ));
-        }
-        if let Some(cap) = choice.cap {
-            let request = self.format.parse(body).ok()?;
-            edits.push((self.format.output_limit_field(&request), cap.to_string()));
-        }
-        if let Some(edit) = &self.usage_edit {
-            edits.push((edit.field, edit.json.clone()));
-            self.hiding = true;
-        }
-        if edits.is_empty() {
-            return None;
-        }
-        let edits: Vec<_> = edits
-            .iter()
-            .map(|(field, json)| (*field, json.as_str()))
-            .collect();
-        Some(json::set_fields(body, &Object::parse(body).ok()?, &edits))
     }
 }

@@ -19,6 +19,17 @@ pub(super) struct Option_ {
     pub(super) key: Option<String>,
     /// Its draws on budgets.
     pub(super) charges: Vec<Charge>,
+    /// The body to send; None: as it came.
+    pub(super) body: Option<Vec<u8>>,
+}
+
+impl Option_ {
+    /// Its charges are by estimate, so that a counter near its limit may ask for exact ones.
+    pub(super) fn estimated(&self) -> bool {
+        self.charges
+            .iter()
+            .any(|charge| charge.at_most != charge.reserve)
+    }
 }
 
 /// Everything known of one request.
@@ -38,7 +49,7 @@ pub(super) struct Facts {
     pub(super) tier_asked: Option<String>,
     /// What the caller wants of the cache.
     pub(super) cache_wish: CacheWish,
-    /// The body, until it is clear what to send.
+    /// The body, as long as its tokens may have to be counted.
     pub(super) body: String,
     /// Whether anything may be changed at all: some lever is on, or budgets must be exact.
     pub(super) may_touch: bool,

@@ -6,6 +6,7 @@ use super::facts::{CacheWish, Facts, Option_};
 use super::{Effect, Effects, Exchange, Flow, Headers, Host, Phase, Vm};
 use crate::config::{Mode, OnFailure, Plan, RoutePlan};
 use crate::formats::{self, ApiError, ErrorKind, Request};
+use crate::json;
 use crate::policy::budget::{self, Expected};
 use crate::policy::cache_key::{self, KeyInput};
 use crate::policy::choice::{self, Ask, Choice, NotAllowed};
@@ -167,9 +168,7 @@ impl Exchange {
                 return;
             }
         };
-        facts.body = request.body.to_owned();
         let decided = decide(&mut facts, &request, vm, effects);
-        drop(request);
         self.facts = Some(facts);
         match decided {
             Ok(()) => self.admit(vm, host, effects),
@@ -316,6 +315,9 @@ fn decide(
     {
         let small = option(facts, request, route, &plan, small);
         facts.options.push(small);
+    }
+    if facts.options.iter().any(Option_::estimated) {
+        facts.body = request.body.to_owned();
     }
     facts.cache = match (route.cache.mode, plan.sidecar.is_some()) {
         (Mode::Off, _) | (_, false) => CacheResult::Off,
@@ -472,11 +474,37 @@ fn option(
             charge.over = Over::Shadow;
         }
     }
+    let body = edited(facts, request, &choice);
     Option_ {
         choice,
         key,
         charges,
+        body,
     }
+}
+
+/// The body as a choice sends it; None where nothing changes.
+fn edited(facts: &Facts, request: &Request<'_>, choice: &Choice) -> Option<Vec<u8>> {
+    let mut edits: Vec<(&str, String)> = Vec::new();
+    if choice.model != facts.model_asked {
+        let model = serde_json::Value::from(choice.model.as_str());
+        edits.push(("model", model.to_string()));
+    }
+    if let Some(cap) = choice.cap {
+        let field = facts.format.output_limit_field(request);
+        edits.push((field, cap.to_string()));
+    }
+    if let Some(edit) = &facts.usage_edit {
+        edits.push((edit.field, edit.json.clone()));
+    }
+    if edits.is_empty() {
+        return None;
+    }
+    let edits: Vec<_> = edits
+        .iter()
+        .map(|(field, json)| (*field, json.as_str()))
+        .collect();
+    Some(json::set_fields(request.body, &request.fields, &edits).into_bytes())
 }
 
 /// Counts the prompt exactly and renews the options' charges: the sidecar (or the local counters)

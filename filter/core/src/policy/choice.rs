@@ -92,8 +92,11 @@ pub fn in_tier(plan: &Plan, route: &RoutePlan, ask: &Ask<'_>, tier: usize) -> Ch
             ..as_asked(ask.request)
         };
     }
+    // Below what the API takes, a good request would be refused.
+    let least = ask.format.min_output_limit(ask.request);
     let cap = tiers[at]
         .max_tokens
+        .map(|cap| cap.max(least))
         .filter(|cap| ask.request.output_limit.is_none_or(|limit| *cap < limit));
     Choice {
         model,

@@ -91,12 +91,23 @@ impl Settler {
     /// Takes a finished request; `answer` is empty where none is to be stored.
     pub fn push(&mut self, mut settle: Settle, answer: Vec<u8>) {
         // A length that is not the answer's would shift every later answer of the batch.
-        let whole = settle.store.as_ref().is_some_and(|store| store.len == answer.len() as u64);
+        let whole = settle
+            .store
+            .as_ref()
+            .is_some_and(|store| store.len == answer.len() as u64);
         let item = if whole {
-            Item { settle, answer, tries: 0 }
+            Item {
+                settle,
+                answer,
+                tries: 0,
+            }
         } else {
             settle.store = None;
-            Item { settle, answer: Vec::new(), tries: 0 }
+            Item {
+                settle,
+                answer: Vec::new(),
+                tries: 0,
+            }
         };
         self.bytes += item.bytes();
         self.waiting.push_back(item);
@@ -127,14 +138,22 @@ impl Settler {
         if head.items.is_empty() {
             return None;
         }
-        let Ok(body) = (Frame { head, body: answers }).encode() else {
+        let Ok(body) = (Frame {
+            head,
+            body: answers,
+        })
+        .encode() else {
             // Not JSON for some reason that sending again would not cure.
             self.drop_items(&items);
             return None;
         };
         self.last_id = self.last_id.wrapping_add(1);
         let id = self.last_id;
-        self.flights.push(Flight { id, since_ns: now_ns, items });
+        self.flights.push(Flight {
+            id,
+            since_ns: now_ns,
+            items,
+        });
         Some(Batch { id, body })
     }
 
@@ -156,7 +175,10 @@ impl Settler {
         let (again, spent): (Vec<_>, Vec<_>) = flight
             .items
             .into_iter()
-            .map(|item| Item { tries: item.tries + 1, ..item })
+            .map(|item| Item {
+                tries: item.tries + 1,
+                ..item
+            })
             .partition(|item| item.tries < MAX_TRIES);
         self.drop_items(&spent);
         for item in again.into_iter().rev() {
@@ -215,7 +237,9 @@ impl Settler {
         }
         let flying: usize = self.flights.iter().map(|flight| flight.items.len()).sum();
         while self.bytes > MAX_BYTES || self.waiting.len() + flying > MAX_ITEMS {
-            let Some(oldest) = self.waiting.pop_front() else { break };
+            let Some(oldest) = self.waiting.pop_front() else {
+                break;
+            };
             self.drop_items(&[oldest]);
         }
     }
@@ -223,7 +247,11 @@ impl Settler {
 
 /// The head and the answers' bytes of a batch.
 fn split(items: &[Item]) -> (SettleRequest, Vec<u8>) {
-    let answers = items.iter().flat_map(|item| &item.answer).copied().collect();
+    let answers = items
+        .iter()
+        .flat_map(|item| &item.answer)
+        .copied()
+        .collect();
     let items = items.iter().map(|item| item.settle.clone()).collect();
     (SettleRequest { items }, answers)
 }

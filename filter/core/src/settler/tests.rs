@@ -12,9 +12,17 @@ fn settle(id: usize, answer: &[u8]) -> (Settle, Vec<u8>) {
         usage: Usage::default(),
         cost: None,
     };
-    let store = Store { key: format!("{id:064x}"), ttl_secs: 600, entry, len: answer.len() as u64 };
+    let store = Store {
+        key: format!("{id:064x}"),
+        ttl_secs: 600,
+        entry,
+        len: answer.len() as u64,
+    };
     let settle = Settle {
-        record: Record { id: id.to_string(), ..Record::default() },
+        record: Record {
+            id: id.to_string(),
+            ..Record::default()
+        },
         counted: Vec::new(),
         store: (!answer.is_empty()).then_some(store),
     };
@@ -39,7 +47,15 @@ fn read(batch: &Batch) -> (Vec<usize>, Vec<Vec<u8>>) {
         }
     }
     assert!(rest.is_empty(), "bytes that belong to no answer");
-    (frame.head.items.iter().map(|item| item.record.id.parse().unwrap()).collect(), answers)
+    (
+        frame
+            .head
+            .items
+            .iter()
+            .map(|item| item.record.id.parse().unwrap())
+            .collect(),
+        answers,
+    )
 }
 
 #[test]
@@ -49,7 +65,10 @@ fn what_is_pushed_is_sent_in_order_with_its_answers() {
     push(&mut settler, 2, b"");
     push(&mut settler, 3, b"three");
     let batch = settler.next(0).unwrap();
-    assert_eq!(read(&batch), (vec![1, 2, 3], vec![b"one\n".to_vec(), b"three".to_vec()]));
+    assert_eq!(
+        read(&batch),
+        (vec![1, 2, 3], vec![b"one\n".to_vec(), b"three".to_vec()])
+    );
     assert_eq!(settler.next(0), None);
     assert!(!settler.is_idle());
     settler.done(batch.id, true, 0);
@@ -79,7 +98,11 @@ fn a_batch_has_at_most_64_items_and_a_mebibyte() {
     assert_eq!(read(&second).0, [2]);
     assert_eq!(settler.next(0), None, "two batches at once are enough");
     settler.done(first.id, true, 0);
-    assert_eq!(read(&settler.next(0).unwrap()).0, [3], "a large answer goes alone");
+    assert_eq!(
+        read(&settler.next(0).unwrap()).0,
+        [3],
+        "a large answer goes alone"
+    );
 }
 
 #[test]
@@ -100,7 +123,10 @@ fn a_failed_batch_is_sent_again_in_order_after_a_pause_that_doubles() {
     push(&mut settler, 3, b"");
     let batch = settler.next(now).unwrap();
     settler.done(batch.id, false, now);
-    assert!(settler.next(now + 100_000_000).is_some(), "success ends the doubling");
+    assert!(
+        settler.next(now + 100_000_000).is_some(),
+        "success ends the doubling"
+    );
     assert_eq!(settler.dropped(), 0);
 }
 
@@ -196,7 +222,10 @@ fn a_batch_that_the_host_forgot_is_sent_again() {
     let again = settler.next(LOST_NS + SECOND).unwrap();
     assert_eq!(read(&again).0, [1]);
     settler.done(lost.id, true, LOST_NS + SECOND);
-    assert!(!settler.is_idle(), "a late reply to the lost batch settles nothing");
+    assert!(
+        !settler.is_idle(),
+        "a late reply to the lost batch settles nothing"
+    );
     settler.done(again.id, true, LOST_NS + SECOND);
     assert!(settler.is_idle());
 }
@@ -207,5 +236,8 @@ fn an_answer_of_another_length_than_declared_is_not_sent() {
     let (settle, _) = settle(1, b"four");
     settler.push(settle, b"five5".to_vec());
     push(&mut settler, 2, b"right");
-    assert_eq!(read(&settler.next(0).unwrap()), (vec![1, 2], vec![b"right".to_vec()]));
+    assert_eq!(
+        read(&settler.next(0).unwrap()),
+        (vec![1, 2], vec![b"right".to_vec()])
+    );
 }

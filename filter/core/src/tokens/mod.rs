@@ -137,7 +137,11 @@ impl Tokens {
     #[must_use]
     pub fn load(encodings: &[Encoding]) -> Tokens {
         Tokens {
-            counters: encodings.iter().copied().filter_map(Counter::load).collect(),
+            counters: encodings
+                .iter()
+                .copied()
+                .filter_map(Counter::load)
+                .collect(),
             ratios: Ratios::default(),
             memory: Memory::default(),
         }

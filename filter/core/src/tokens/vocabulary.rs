@@ -17,7 +17,8 @@ const CL100K_BASE_PAT_STR: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{
 static O200K_BASE_TOKENS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/o200k_base.tokens"));
 static CL100K_BASE_TOKENS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cl100k_base.tokens"));
 
-static O200K_BASE: LazyLock<Option<CoreBPE>> = LazyLock::new(|| unpack(O200K_BASE_TOKENS, 199_998, O200K_BASE_PAT_STR));
+static O200K_BASE: LazyLock<Option<CoreBPE>> =
+    LazyLock::new(|| unpack(O200K_BASE_TOKENS, 199_998, O200K_BASE_PAT_STR));
 static CL100K_BASE: LazyLock<Option<CoreBPE>> =
     LazyLock::new(|| unpack(CL100K_BASE_TOKENS, 100_256, CL100K_BASE_PAT_STR));
 

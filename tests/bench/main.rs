@@ -1,0 +1,53 @@
+//! `sluice-bench`: what `cargo xtask bench` runs in real Envoy. Rows as JSON on stdout, progress on
+//! stderr.
+
+mod filter;
+mod latency;
+mod row;
+
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+
+/// Measures Sluice side by side with what it is added to.
+#[derive(Debug, Parser)]
+#[command(name = "sluice-bench", version)]
+struct Args {
+    /// What to measure.
+    bench: Bench,
+    /// Rounds of every case; the median counts.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds of one case in one round.
+    #[arg(long, default_value_t = 2.5)]
+    seconds: f64,
+    /// Only shapes and parts whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Bench {
+    /// The filter in one Envoy worker.
+    Filter,
+}
+
+/// One thread: it is on its own core beside Envoy's worker, and its parts wait for each other less
+/// than threads would.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let rows = match args.bench {
+        Bench::Filter => filter::measure(&args).await,
+    };
+    match rows {
+        Ok(rows) => {
+            println!("{}", row::json(&rows));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
