@@ -96,7 +96,10 @@ fn every_label_that_the_filter_writes_is_taken_out_of_its_metrics_names() -> Res
             }
         }
     }
-    ensure!(labels.len() > 10, "only {labels:?} found: has the source moved?");
+    ensure!(
+        labels.len() > 10,
+        "only {labels:?} found: has the source moved?"
+    );
     let config = fs::read_to_string(root().join("envoy/envoy.yaml"))?;
     for label in labels {
         let extractor = format!("{{tag_name: {label}, regex: '(;{label}=([^;]*);)'}}");
