@@ -2,7 +2,10 @@
 //!
 //! `std::env` is empty on wasm32-unknown-unknown, but Envoy offers WASI's two functions to every
 //! module and fills them with what `vm_config.environment_variables` names.
-#![expect(unsafe_code, reason = "WASI's functions are C functions over linear memory")]
+#![expect(
+    unsafe_code,
+    reason = "WASI's functions are C functions over linear memory"
+)]
 
 #[link(wasm_import_module = "wasi_snapshot_preview1")]
 unsafe extern "C" {
@@ -35,7 +38,10 @@ impl Environment {
 fn read() -> Option<Vec<u8>> {
     let (mut count, mut size) = (0, 0);
     // SAFETY: writes two numbers to valid pointers.
-    if unsafe { environ_sizes_get(&mut count, &mut size) } != 0 || count > MOST_VARIABLES || size > MOST_BYTES {
+    if unsafe { environ_sizes_get(&mut count, &mut size) } != 0
+        || count > MOST_VARIABLES
+        || size > MOST_BYTES
+    {
         return None;
     }
     let mut starts = vec![std::ptr::null_mut(); count];

@@ -21,8 +21,20 @@ pub(crate) type Result<T> = std::result::Result<T, Status>;
 unsafe extern "C" {
     fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
     fn proxy_get_log_level(level: *mut u32) -> u32;
-    fn proxy_get_buffer_bytes(kind: u32, start: usize, most: usize, data: *mut *mut u8, size: *mut usize) -> u32;
-    fn proxy_set_buffer_bytes(kind: u32, start: usize, size: usize, data: *const u8, len: usize) -> u32;
+    fn proxy_get_buffer_bytes(
+        kind: u32,
+        start: usize,
+        most: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
+    fn proxy_set_buffer_bytes(
+        kind: u32,
+        start: usize,
+        size: usize,
+        data: *const u8,
+        len: usize,
+    ) -> u32;
     fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
     fn proxy_get_header_map_value(
         map: u32,
@@ -39,8 +51,18 @@ unsafe extern "C" {
         value_len: usize,
     ) -> u32;
     fn proxy_remove_header_map_value(map: u32, key: *const u8, key_len: usize) -> u32;
-    fn proxy_get_property(path: *const u8, path_len: usize, data: *mut *mut u8, size: *mut usize) -> u32;
-    fn proxy_set_property(path: *const u8, path_len: usize, value: *const u8, value_len: usize) -> u32;
+    fn proxy_get_property(
+        path: *const u8,
+        path_len: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
+    fn proxy_set_property(
+        path: *const u8,
+        path_len: usize,
+        value: *const u8,
+        value_len: usize,
+    ) -> u32;
     fn proxy_get_shared_data(
         key: *const u8,
         key_len: usize,
@@ -120,7 +142,8 @@ pub(crate) fn debugs() -> bool {
 /// The bytes of a buffer, at most `most` of them; empty where there is none.
 pub(crate) fn buffer(kind: BufferType, most: usize) -> Result<Vec<u8>> {
     // SAFETY: see `bytes`.
-    let read = bytes(|data, size| unsafe { proxy_get_buffer_bytes(kind as u32, 0, most, data, size) });
+    let read =
+        bytes(|data, size| unsafe { proxy_get_buffer_bytes(kind as u32, 0, most, data, size) });
     match read {
         Err(Status(1)) => Ok(Vec::new()),
         other => other,
@@ -131,7 +154,15 @@ pub(crate) fn buffer(kind: BufferType, most: usize) -> Result<Vec<u8>> {
 pub(crate) fn set_buffer(kind: BufferType, value: &[u8]) -> Result<()> {
     // Envoy replaces everything when the length reaches the buffer's end.
     // SAFETY: `value` is valid for the call.
-    check(unsafe { proxy_set_buffer_bytes(kind as u32, 0, u32::MAX as usize, value.as_ptr(), value.len()) })
+    check(unsafe {
+        proxy_set_buffer_bytes(
+            kind as u32,
+            0,
+            u32::MAX as usize,
+            value.as_ptr(),
+            value.len(),
+        )
+    })
 }
 
 /// All headers of a map.
@@ -167,13 +198,21 @@ fn pairs(bytes: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
 /// One header's value.
 pub(crate) fn header(map: MapType, name: &str) -> Result<Vec<u8>> {
     // SAFETY: `name` is valid for the call; see `bytes`.
-    bytes(|data, size| unsafe { proxy_get_header_map_value(map as u32, name.as_ptr(), name.len(), data, size) })
+    bytes(|data, size| unsafe {
+        proxy_get_header_map_value(map as u32, name.as_ptr(), name.len(), data, size)
+    })
 }
 
 pub(crate) fn set_header(map: MapType, name: &str, value: &str) -> Result<()> {
     // SAFETY: both are valid for the call.
     check(unsafe {
-        proxy_replace_header_map_value(map as u32, name.as_ptr(), name.len(), value.as_ptr(), value.len())
+        proxy_replace_header_map_value(
+            map as u32,
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        )
     })
 }
 
@@ -208,7 +247,15 @@ pub(crate) fn shared(key: &str) -> (Vec<u8>, u32) {
 /// Sets a shared value if its version is still the same; version 0 sets it in any case.
 pub(crate) fn set_shared(key: &str, value: &[u8], version: u32) -> Result<()> {
     // SAFETY: both are valid for the call.
-    check(unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), version) })
+    check(unsafe {
+        proxy_set_shared_data(
+            key.as_ptr(),
+            key.len(),
+            value.as_ptr(),
+            value.len(),
+            version,
+        )
+    })
 }
 
 /// Lets a paused request or response go on.
@@ -219,7 +266,9 @@ pub(crate) fn resume(stream: StreamType) -> Result<()> {
 
 /// Answers the client from here.
 pub(crate) fn respond(status: u16, headers: &[(String, String)], body: &[u8]) -> Result<()> {
-    let mut map = (u32::try_from(headers.len()).unwrap_or(0)).to_le_bytes().to_vec();
+    let mut map = (u32::try_from(headers.len()).unwrap_or(0))
+        .to_le_bytes()
+        .to_vec();
     for text in headers.iter().flat_map(|(name, value)| [name, value]) {
         map.extend(u32::try_from(text.len()).unwrap_or(0).to_le_bytes());
     }
@@ -275,7 +324,19 @@ pub(crate) fn raise_metric(id: u32, value: u64) -> Result<()> {
     let mut now = 0;
     // SAFETY: writes a u64 to a valid pointer.
     check(unsafe { proxy_get_metric(id, &mut now) })?;
-    if now < value { record_metric(id, value) } else { Ok(()) }
+    if now < value {
+        record_metric(id, value)
+    } else {
+        Ok(())
+    }
+}
+
+/// This VM's linear memory.
+pub(crate) fn memory_bytes() -> u64 {
+    #[cfg(target_arch = "wasm32")]
+    return core::arch::wasm32::memory_size::<0>() as u64 * 65_536;
+    #[cfg(not(target_arch = "wasm32"))]
+    0
 }
 
 pub(crate) fn tick_every(milliseconds: u32) -> Result<()> {

@@ -1,6 +1,9 @@
 //! The Envoy filter: host callbacks become events, effects become host calls. Nothing is decided
 //! here.
-#![expect(missing_docs, reason = "a module for Envoy and no library; the SDK's macro exports `_initialize`")]
+#![expect(
+    missing_docs,
+    reason = "a module for Envoy and no library; the SDK's macro exports `_initialize`"
+)]
 
 mod env;
 mod host;

@@ -1,5 +1,6 @@
 //! One config on one worker: reads it, makes streams, and settles in the background.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType, LogLevel, MapType};
 use sluice_core::config::{Plan, Sidecar};
 use sluice_core::exchange::Vm;
+use sluice_core::settler::Settler;
 use sluice_core::structure;
 use sluice_core::tokens::Tokens;
 use sluice_wire::{VERSION, header, path};
@@ -30,15 +32,13 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Ticks that a worker whose config was replaced takes to send on what it has.
 const DRAIN_TICKS: u32 = 200;
 
-/// A page of linear memory.
-const PAGE_BYTES: u64 = 65_536;
-
 /// Longest config that is read.
 const CONFIG_BYTES: usize = 4 << 20;
 
 pub(crate) struct Root {
     context_id: u32,
     worker: Option<Rc<Worker>>,
+    settler: Rc<RefCell<Settler>>,
     /// Batches under way, by the host's call.
     calls: HashMap<u32, u32>,
     /// Of records and answers that the queue dropped, those that were counted.
@@ -49,15 +49,29 @@ pub(crate) struct Root {
 
 impl Root {
     pub(crate) fn new(context_id: u32) -> Root {
-        Root { context_id, worker: None, calls: HashMap::new(), told: (0, 0), ticks: 0, draining: None }
+        Root {
+            context_id,
+            worker: None,
+            settler: Rc::default(),
+            calls: HashMap::new(),
+            told: (0, 0),
+            ticks: 0,
+            draining: None,
+        }
     }
 
     /// Sends what is due.
     fn settle(&mut self) {
-        let Some(worker) = self.worker.clone() else { return };
-        let Some(plan) = worker.vm.try_borrow().ok().map(|vm| vm.plan.clone()) else { return };
+        let Some(worker) = self.worker.clone() else {
+            return;
+        };
+        let Some(plan) = worker.vm.try_borrow().ok().map(|vm| vm.plan.clone()) else {
+            return;
+        };
         let Some(sidecar) = &plan.sidecar else { return };
-        let Ok(mut settler) = worker.settler.try_borrow_mut() else { return };
+        let Ok(mut settler) = self.settler.try_borrow_mut() else {
+            return;
+        };
         let now_ns = host::now_ns();
         while let Some(batch) = settler.next(now_ns) {
             match call(sidecar, path::SETTLE, &batch.body, SETTLE_TIMEOUT) {
@@ -72,8 +86,16 @@ impl Root {
             }
         }
         for (name, told, now) in [
-            ("sluice.settle_dropped_records", &mut self.told.0, settler.dropped()),
-            ("sluice.settle_dropped_answers", &mut self.told.1, settler.dropped_answers()),
+            (
+                "sluice.settle_dropped_records",
+                &mut self.told.0,
+                settler.dropped(),
+            ),
+            (
+                "sluice.settle_dropped_answers",
+                &mut self.told.1,
+                settler.dropped_answers(),
+            ),
         ] {
             if now > *told {
                 worker.add(name, now - *told);
@@ -88,21 +110,18 @@ impl Root {
             worker.tell_memory();
             let debugs = host::debugs();
             worker.debugs.set(debugs);
-            proxy_wasm::set_log_level(if debugs { LogLevel::Debug } else { LogLevel::Info });
-        }
-    }
-
-    /// Linear memory never shrinks, so this is the most that this VM ever took. Of several workers
-    /// the one that told last is shown.
-    fn tell_memory(&self) {
-        if let Some(worker) = &self.worker {
-            let pages = core::arch::wasm32::memory_size::<0>() as u64;
-            worker.set("sluice.vm_memory_bytes", pages * PAGE_BYTES);
+            proxy_wasm::set_log_level(if debugs {
+                LogLevel::Debug
+            } else {
+                LogLevel::Info
+            });
         }
     }
 
     fn is_idle(&self) -> bool {
-        self.worker.as_ref().is_none_or(|worker| worker.settler.try_borrow().is_ok_and(|settler| settler.is_idle()))
+        self.settler
+            .try_borrow()
+            .is_ok_and(|settler| settler.is_idle())
     }
 
     fn drained(&mut self) {
@@ -117,16 +136,33 @@ impl Root {
 }
 
 impl Context for Root {
-    fn on_http_call_response(&mut self, token: u32, headers: usize, _body: usize, _trailers: usize) {
-        let Some(batch) = self.calls.remove(&token) else { return };
-        let Some(worker) = self.worker.clone() else { return };
+    fn on_http_call_response(
+        &mut self,
+        token: u32,
+        headers: usize,
+        _body: usize,
+        _trailers: usize,
+    ) {
+        let Some(batch) = self.calls.remove(&token) else {
+            return;
+        };
+        let Some(worker) = self.worker.clone() else {
+            return;
+        };
         let status = if headers == 0 { None } else { reply_status() };
         let ok = status == Some(200);
-        worker.add(if ok { "sluice.settle;result=ok;" } else { "sluice.settle;result=failed;" }, 1);
+        worker.add(
+            if ok {
+                "sluice.settle;result=ok;"
+            } else {
+                "sluice.settle;result=failed;"
+            },
+            1,
+        );
         if !ok {
             log::debug!("settle failed: status {status:?}");
         }
-        if let Ok(mut settler) = worker.settler.try_borrow_mut() {
+        if let Ok(mut settler) = self.settler.try_borrow_mut() {
             settler.done(batch, ok, host::now_ns());
         }
         // What came meanwhile need not wait for the next tick.
@@ -171,7 +207,8 @@ impl RootContext for Root {
         };
         let ticks = plan.sidecar.is_some();
         let tokens = Tokens::load(&plan.encodings());
-        self.worker = Some(Rc::new(Worker::new(Vm::new(Rc::new(plan), tokens))));
+        let vm = Vm::new(Rc::new(plan), tokens);
+        self.worker = Some(Rc::new(Worker::new(vm, self.settler.clone())));
         self.look_around();
         // Also without a sidecar, rarely, to follow Envoy's log level.
         if let Err(status) = host::tick_every(if ticks { TICK_MS } else { TICK_MS * LOOK_TICKS }) {
@@ -201,9 +238,17 @@ impl RootContext for Root {
 }
 
 /// POSTs a frame to the sidecar; returns the host's number for the call.
-pub(crate) fn call(sidecar: &Sidecar, path: &str, body: &[u8], timeout: Duration) -> Result<u32, String> {
+pub(crate) fn call(
+    sidecar: &Sidecar,
+    path: &str,
+    body: &[u8],
+    timeout: Duration,
+) -> Result<u32, String> {
     let version = VERSION.to_string();
-    let authorization = sidecar.secret.as_ref().map(|secret| format!("Bearer {secret}"));
+    let authorization = sidecar
+        .secret
+        .as_ref()
+        .map(|secret| format!("Bearer {secret}"));
     let mut headers = vec![
         (":method", "POST"),
         (":path", path),

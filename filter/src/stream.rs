@@ -53,7 +53,9 @@ impl Stream {
     }
 
     fn on(&mut self, event: Event<'_>, place: In) -> Action {
-        let Some(worker) = self.worker.clone() else { return Action::Continue };
+        let Some(worker) = self.worker.clone() else {
+            return Action::Continue;
+        };
         let flow = self.step(event, place, &worker);
         match flow {
             Flow::Continue => Action::Continue,
@@ -64,7 +66,9 @@ impl Stream {
     fn step(&mut self, event: Event<'_>, place: In, worker: &Worker) -> Flow {
         let effects = {
             // Never borrowed already: the host does not call back during a host call.
-            let Ok(mut vm) = worker.vm.try_borrow_mut() else { return Flow::Continue };
+            let Ok(mut vm) = worker.vm.try_borrow_mut() else {
+                return Flow::Continue;
+            };
             self.exchange.on(event, &mut vm, &mut World::now(worker))
         };
         self.carry_out(effects, place, worker)
@@ -75,12 +79,14 @@ impl Stream {
         let mut failed_call = false;
         for effect in effects.list {
             let (what, done) = match effect {
-                Effect::SetRequestHeader(name, value) => {
-                    ("set_header", host::set_header(MapType::HttpRequestHeaders, &name, &value))
-                }
-                Effect::RemoveRequestHeader(name) => {
-                    ("remove_header", host::remove_header(MapType::HttpRequestHeaders, &name))
-                }
+                Effect::SetRequestHeader(name, value) => (
+                    "set_header",
+                    host::set_header(MapType::HttpRequestHeaders, &name, &value),
+                ),
+                Effect::RemoveRequestHeader(name) => (
+                    "remove_header",
+                    host::remove_header(MapType::HttpRequestHeaders, &name),
+                ),
                 Effect::ReplaceRequestBody(body) => ("set_body", self.replace_request_body(&body)),
                 Effect::ClearRouteCache => ("clear_route_cache", host::clear_route_cache()),
                 Effect::ResumeRequest if place == In::Request => {
@@ -88,23 +94,34 @@ impl Stream {
                     continue;
                 }
                 Effect::ResumeRequest => ("resume", host::resume(StreamType::HttpRequest)),
-                Effect::Call { path, body, timeout_ms } => {
+                Effect::Call {
+                    path,
+                    body,
+                    timeout_ms,
+                } => {
                     failed_call = !self.call(path, &body, timeout_ms, worker);
                     continue;
                 }
-                Effect::Respond { status, headers, body } => {
+                Effect::Respond {
+                    status,
+                    headers,
+                    body,
+                } => {
                     flow = Flow::Pause;
                     ("respond", host::respond(status, &headers, &body))
                 }
-                Effect::SetResponseHeader(name, value) => {
-                    ("set_header", host::set_header(MapType::HttpResponseHeaders, &name, &value))
-                }
-                Effect::RemoveResponseHeader(name) => {
-                    ("remove_header", host::remove_header(MapType::HttpResponseHeaders, &name))
-                }
-                Effect::ReplaceResponseBody(body) => {
-                    ("set_body", host::set_buffer(BufferType::HttpResponseBody, &body))
-                }
+                Effect::SetResponseHeader(name, value) => (
+                    "set_header",
+                    host::set_header(MapType::HttpResponseHeaders, &name, &value),
+                ),
+                Effect::RemoveResponseHeader(name) => (
+                    "remove_header",
+                    host::remove_header(MapType::HttpResponseHeaders, &name),
+                ),
+                Effect::ReplaceResponseBody(body) => (
+                    "set_body",
+                    host::set_buffer(BufferType::HttpResponseBody, &body),
+                ),
                 Effect::ResumeResponse if place == In::Response => {
                     flow = Flow::Continue;
                     continue;
@@ -142,15 +159,26 @@ impl Stream {
     fn replace_request_body(&self, body: &[u8]) -> host::Result<()> {
         host::set_buffer(BufferType::HttpRequestBody, body)?;
         if self.has_length {
-            host::set_header(MapType::HttpRequestHeaders, "content-length", &body.len().to_string())?;
+            host::set_header(
+                MapType::HttpRequestHeaders,
+                "content-length",
+                &body.len().to_string(),
+            )?;
         }
         Ok(())
     }
 
     fn call(&mut self, path: &str, body: &[u8], timeout_ms: u32, worker: &Worker) -> bool {
         let plan = worker.vm.try_borrow().ok().map(|vm| vm.plan.clone());
-        let Some(sidecar) = plan.as_ref().and_then(|plan| plan.sidecar.as_ref()) else { return false };
-        match call(sidecar, path, body, Duration::from_millis(u64::from(timeout_ms))) {
+        let Some(sidecar) = plan.as_ref().and_then(|plan| plan.sidecar.as_ref()) else {
+            return false;
+        };
+        match call(
+            sidecar,
+            path,
+            body,
+            Duration::from_millis(u64::from(timeout_ms)),
+        ) {
             Ok(token) => {
                 self.call = Some(token);
                 true
@@ -188,7 +216,13 @@ impl Stream {
                 Vec::new()
             }
         };
-        let action = self.on(Event::ResponseBody { chunk: &chunk, end_of_stream }, In::Response);
+        let action = self.on(
+            Event::ResponseBody {
+                chunk: &chunk,
+                end_of_stream,
+            },
+            In::Response,
+        );
         self.response_held = action == Action::Pause;
         action
     }
@@ -208,10 +242,19 @@ impl Context for Stream {
         self.call = None;
         let status = if headers == 0 { None } else { reply_status() };
         let reply = status.filter(|_| body <= REPLY_BYTES).and_then(|status| {
-            Some((status, host::buffer(BufferType::HttpCallResponseBody, body).ok()?))
+            Some((
+                status,
+                host::buffer(BufferType::HttpCallResponseBody, body).ok()?,
+            ))
         });
         match reply {
-            Some((status, body)) => self.on(Event::Reply { status, body: &body }, In::Elsewhere),
+            Some((status, body)) => self.on(
+                Event::Reply {
+                    status,
+                    body: &body,
+                },
+                In::Elsewhere,
+            ),
             None => self.on(Event::ReplyFailed, In::Elsewhere),
         };
     }
@@ -235,7 +278,13 @@ impl HttpContext for Stream {
         };
         self.has_length = headers.get("content-length").is_some();
         self.request_whole = end_of_stream;
-        self.on(Event::RequestHeaders { headers: &headers, end_of_stream }, In::Request)
+        self.on(
+            Event::RequestHeaders {
+                headers: &headers,
+                end_of_stream,
+            },
+            In::Request,
+        )
     }
 
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
@@ -268,12 +317,27 @@ impl HttpContext for Stream {
             }
         };
         self.response_whole = end_of_stream;
-        self.on(Event::ResponseHeaders { headers: &headers, end_of_stream }, In::Response)
+        self.on(
+            Event::ResponseHeaders {
+                headers: &headers,
+                end_of_stream,
+            },
+            In::Response,
+        )
     }
 
     fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         if self.exchange.passes() {
             return Action::Continue;
+        }
+        // Copied with every part of a long answer, its beginning would be copied hundreds of times.
+        let holds = |worker: &Rc<Worker>| {
+            let vm = worker.vm.try_borrow();
+            vm.is_ok_and(|vm| self.exchange.holds(size, &vm))
+        };
+        if !end_of_stream && self.worker.as_ref().is_some_and(holds) {
+            self.response_held = true;
+            return Action::Pause;
         }
         self.response_body(size, end_of_stream)
     }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use proxy_wasm::types::MetricType;
 use sluice_core::counters::{self, Slots};
@@ -16,17 +17,18 @@ const METRICS: usize = 4096;
 
 pub(crate) struct Worker {
     pub(crate) vm: RefCell<Vm>,
-    pub(crate) settler: RefCell<Settler>,
+    /// The root's: it outlives a config, so that nothing is lost with one.
+    pub(crate) settler: Rc<RefCell<Settler>>,
     metrics: RefCell<HashMap<String, Option<u32>>>,
     /// Somebody reads debug lines.
     pub(crate) debugs: Cell<bool>,
 }
 
 impl Worker {
-    pub(crate) fn new(vm: Vm) -> Worker {
+    pub(crate) fn new(vm: Vm, settler: Rc<RefCell<Settler>>) -> Worker {
         Worker {
             vm: RefCell::new(vm),
-            settler: RefCell::new(Settler::new()),
+            settler,
             metrics: RefCell::default(),
             debugs: Cell::new(false),
         }
@@ -35,31 +37,36 @@ impl Worker {
     pub(crate) fn change(&self, metric: &Metric) {
         match metric {
             Metric::Add(name, amount) => {
-                self.metric(MetricType::Counter, name, |id| host::increment_metric(id, *amount));
+                self.metric(MetricType::Counter, name, |id| {
+                    host::increment_metric(id, *amount)
+                });
             }
             Metric::Observe(name, value) => {
-                self.metric(MetricType::Histogram, name, |id| host::record_metric(id, *value));
+                self.metric(MetricType::Histogram, name, |id| {
+                    host::record_metric(id, *value)
+                });
             }
         }
     }
 
     pub(crate) fn add(&self, name: &str, amount: u64) {
-        self.metric(MetricType::Counter, name, |id| host::increment_metric(id, amount));
+        self.metric(MetricType::Counter, name, |id| {
+            host::increment_metric(id, amount)
+        });
     }
 
     /// The most that any worker's VM ever needed: linear memory never shrinks.
-    #[cfg(target_arch = "wasm32")]
     pub(crate) fn tell_memory(&self) {
-        let bytes = core::arch::wasm32::memory_size::<0>() as u64 * 65_536;
-        self.metric(MetricType::Gauge, "sluice.vm_memory_bytes", |id| host::raise_metric(id, bytes));
+        self.metric(MetricType::Gauge, "sluice.vm_memory_bytes", |id| {
+            host::raise_metric(id, host::memory_bytes())
+        });
     }
-
-    #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) fn tell_memory(&self) {}
 
     /// A metric that cannot be kept is not worth a request: nothing is done about it but a line.
     fn metric(&self, kind: MetricType, name: &str, change: impl FnOnce(u32) -> host::Result<()>) {
-        let Ok(mut metrics) = self.metrics.try_borrow_mut() else { return };
+        let Ok(mut metrics) = self.metrics.try_borrow_mut() else {
+            return;
+        };
         let id = match metrics.get(name) {
             Some(id) => *id,
             None if metrics.len() >= METRICS => return,
@@ -92,7 +99,10 @@ pub(crate) struct World<'w> {
 
 impl<'w> World<'w> {
     pub(crate) fn now(worker: &'w Worker) -> World<'w> {
-        World { worker, now_ns: host::now_ns() }
+        World {
+            worker,
+            now_ns: host::now_ns(),
+        }
     }
 }
 

@@ -176,7 +176,7 @@ impl App {
     }
 
     pub(crate) fn ready(&self) -> bool {
-        !self.ledger.stats().failing.load(Ordering::Relaxed)
+        self.ledger.healthy()
     }
 
     /// Tells Redis what it missed while it could not be reached. [`crate::server::serve`] does so every second.
@@ -256,7 +256,7 @@ impl App {
             ),
             (
                 "ledger_failing",
-                "Whether the last transaction failed",
+                "Whether the last transaction failed or the writer is gone",
                 i64::from(!self.ready()),
             ),
         ];

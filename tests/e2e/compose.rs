@@ -24,6 +24,7 @@ const PACKAGES: &[&str] = &[
     "bash",
     "ca-certificates",
     "coreutils",
+    "dash",
     "libacl1",
     "libattr1",
     "libc6",
@@ -59,7 +60,8 @@ fn a_request_through_the_compose_example_is_routed_answered_and_then_cached() ->
     for base in [SIDECAR_BASE, ENVOY_BASE] {
         stack.provide(base)?;
     }
-    run(stack.compose_command(&["up", "--build", "--detach"]))?;
+    run(stack.compose_command(&["build", "--quiet"]))?;
+    run(stack.compose_command(&["up", "--detach"])).with_context(|| stack.logs())?;
     stack.every_container_is_confined()?;
 
     let address = stack.address()?;
@@ -176,13 +178,17 @@ impl Stack {
         loop {
             match post(address, body) {
                 Ok(answer) => return Ok(answer),
-                Err(error) if Instant::now() > deadline => {
-                    let logs = run(self.compose_command(&["logs", "--tail=40"]))?;
-                    let logs = String::from_utf8_lossy(&logs.stdout).into_owned();
-                    return Err(error.context(logs));
-                }
+                Err(error) if Instant::now() > deadline => return Err(error.context(self.logs())),
                 Err(_) => std::thread::sleep(Duration::from_millis(100)),
             }
+        }
+    }
+
+    /// What the containers said, for a failure.
+    fn logs(&self) -> String {
+        match run(self.compose_command(&["logs", "--no-color", "--tail=40"])) {
+            Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
+            Err(error) => format!("no logs: {error:#}"),
         }
     }
 

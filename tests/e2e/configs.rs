@@ -9,14 +9,12 @@ use serde_json::{Value, json};
 
 #[test]
 fn envoy_takes_the_reference_config_with_the_filter_in_it() -> Result<()> {
-    let config = fs::read_to_string(root().join("envoy/envoy.yaml"))?;
-    envoy_takes(&yaml(&config)?[0])
+    envoy_takes("yaml", &with_module("envoy/envoy.yaml")?)
 }
 
 #[test]
 fn envoy_takes_the_config_of_the_compose_example() -> Result<()> {
-    let config = fs::read_to_string(root().join("examples/docker/envoy.yaml"))?;
-    envoy_takes(&yaml(&config)?[0])
+    envoy_takes("yaml", &with_module("examples/docker/envoy.yaml")?)
 }
 
 #[test]
@@ -56,17 +54,53 @@ fn envoy_takes_what_istio_would_make_of_the_envoy_filter() -> Result<()> {
             }]}],
         }),
     );
-    let bootstrap = merged(
+    let mut bootstrap = merged(
         of("BOOTSTRAP", "MERGE")?,
         json!({"static_resources": {"listeners": [listener], "clusters": [
             merged(of("CLUSTER", "ADD")?, of("CLUSTER", "MERGE")?),
         ]}}),
     );
-    envoy_takes(&bootstrap)?;
+    let loads = replace(
+        &mut bootstrap,
+        "code",
+        &json!({"local": {"filename": module()?}}),
+    );
+    ensure!(loads == 1, "the config loads one module, found {loads}");
+    envoy_takes("json", &bootstrap.to_string())?;
 
     // The entry that the WasmPlugin left in the chain is replaced by one that asks for the same name.
     let replaced = of("HTTP_FILTER", "REPLACE")?;
     assert_eq!(replaced["name"], of("EXTENSION_CONFIG", "ADD")?["name"]);
+    Ok(())
+}
+
+#[test]
+fn the_sidecar_takes_the_config_in_the_readme_and_that_of_the_compose_example() -> Result<()> {
+    let readme = fs::read_to_string(root().join("README.md"))?;
+    let screen = readme
+        .split("```yaml\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    let folder = tempfile::tempdir()?;
+    let shown = folder.path().join("readme.yaml");
+    fs::write(&shown, screen.context("no YAML in README.md")?)?;
+    let sluice = root().join("target/dist/sluice");
+    ensure!(
+        sluice.is_file(),
+        "{} is missing; cargo xtask dist",
+        sluice.display()
+    );
+    for config in [shown, root().join("examples/docker/sluice.yaml")] {
+        let output = Command::new(&sluice)
+            .arg("check")
+            .arg(&config)
+            .env("SLUICE_SECRET", "a-secret")
+            .stdin(Stdio::null())
+            .output()?;
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        ensure!(output.status.success(), "{}:\n{said}", config.display());
+    }
     Ok(())
 }
 
@@ -115,7 +149,12 @@ fn written_labels(source: &str) -> Vec<String> {
         let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         (plain && name.len() < text.len()).then(|| name.to_owned())
     };
-    source.split(';').skip(1).filter_map(word).collect()
+    let code = source
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    code.flat_map(|line| line.split(';').skip(1))
+        .filter_map(word)
+        .collect()
 }
 
 #[test]
@@ -206,20 +245,32 @@ fn check(value: &Value, schema: &Value, at: &str, faults: &mut Vec<String>) {
     }
 }
 
-/// Starts Envoy as far as `--mode validate` does: the module is loaded and its config read.
-fn envoy_takes(config: &Value) -> Result<()> {
-    let mut config = config.clone();
+/// The text as it stands, for Envoy's own YAML reader, with the path of the module that was built.
+fn with_module(file: &str) -> Result<String> {
+    let text = fs::read_to_string(root().join(file))?;
+    let shipped = "/etc/envoy/sluice-filter.wasm";
+    ensure!(
+        text.matches(shipped).count() == 1,
+        "{file} loads {shipped} once"
+    );
+    Ok(text.replace(shipped, &module()?.to_string_lossy()))
+}
+
+fn module() -> Result<PathBuf> {
     let module = root().join("target/dist/sluice-filter.wasm");
     ensure!(
         module.is_file(),
         "{} is missing; cargo xtask wasm",
         module.display()
     );
-    let loads = replace(&mut config, "code", &json!({"local": {"filename": module}}));
-    ensure!(loads == 1, "the config loads one module, found {loads}");
+    Ok(module)
+}
+
+/// Starts Envoy as far as `--mode validate` does: the module is loaded and its config read.
+fn envoy_takes(kind: &str, config: &str) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let file = folder.path().join("envoy.json");
-    fs::write(&file, config.to_string())?;
+    let file = folder.path().join("envoy").with_extension(kind);
+    fs::write(&file, config)?;
     let output = Command::new(envoy()?)
         .args([
             "--mode",

@@ -42,7 +42,12 @@ pub(crate) fn wasm_cargo(wasm: &Wasm<'_>, subcommand: &str) -> Result<Command> {
 pub(crate) fn wasm(workspace: &Workspace) -> Result<PathBuf> {
     let wasm = Wasm::find(workspace)?;
     let optimiser = wasm_opt()?;
-    run::show(wasm_cargo(&wasm, "build")?.args(["--profile", "wasm", "--package", "sluice-filter"]))?;
+    run::show(wasm_cargo(&wasm, "build")?.args([
+        "--profile",
+        "wasm",
+        "--package",
+        "sluice-filter",
+    ]))?;
     let built = wasm.output("wasm").join("sluice_filter.wasm");
     let place = workspace.dist.join("sluice-filter.wasm");
     if !older(&place, &[&built, &std::env::current_exe()?])? {

@@ -13,10 +13,10 @@ pub fn json(bytes: &[u8]) -> Vec<u8> {
     // JSON starts with `{` or white space (but a message can start with a line feed, its first
     // field's tag: then JSON is what does not read as one); an empty message is an empty object.
     let first = bytes.first().copied();
-    if first.is_none() || first == Some(b'\n') {
-        if let Some(object) = structure(bytes, DEPTH) {
-            return Value::Object(object).to_string().into_bytes();
-        }
+    if matches!(first, None | Some(b'\n'))
+        && let Some(object) = structure(bytes, DEPTH)
+    {
+        return Value::Object(object).to_string().into_bytes();
     }
     bytes.to_vec()
 }
@@ -76,7 +76,9 @@ fn structure(bytes: &[u8], depth: u32) -> Option<Map<String, Value>> {
     let mut object = Map::new();
     let mut fields = Fields(bytes);
     while let Some((number, field)) = fields.next()? {
-        let (1, Field::Bytes(entry)) = (number, field) else { return None };
+        let (1, Field::Bytes(entry)) = (number, field) else {
+            return None;
+        };
         let (mut key, mut value) = (String::new(), Value::Null);
         let mut entry = Fields(entry);
         while let Some((number, field)) = entry.next()? {
@@ -107,7 +109,9 @@ fn value(bytes: &[u8], depth: u32) -> Option<Value> {
                 let mut list = Vec::new();
                 let mut items = Fields(bytes);
                 while let Some((number, field)) = items.next()? {
-                    let (1, Field::Bytes(item)) = (number, field) else { return None };
+                    let (1, Field::Bytes(item)) = (number, field) else {
+                        return None;
+                    };
                     list.push(self::value(item, depth)?);
                 }
                 Value::Array(list)
@@ -153,7 +157,13 @@ mod tests {
                 out
             }
             Value::String(text) => field(3, text.as_bytes()),
-            Value::Array(list) => field(6, &list.iter().flat_map(|one| field(1, &write(one))).collect::<Vec<_>>()),
+            Value::Array(list) => field(
+                6,
+                &list
+                    .iter()
+                    .flat_map(|one| field(1, &write(one)))
+                    .collect::<Vec<_>>(),
+            ),
             Value::Object(object) => field(5, &write_struct(object)),
         }
     }
@@ -177,12 +187,22 @@ mod tests {
         });
         let bytes = write_struct(config.as_object().unwrap());
         assert_eq!(bytes[0], b'\n');
-        assert_eq!(serde_json::from_slice::<Value>(&json(&bytes)).unwrap(), config);
+        assert_eq!(
+            serde_json::from_slice::<Value>(&json(&bytes)).unwrap(),
+            config
+        );
     }
 
     #[test]
     fn json_stays_as_it_is_and_an_empty_config_is_an_empty_object() {
-        for text in ["{}", " {\"a\": 1}", "\n{\"a\": 1}", "\n\n  {}", "nonsense", "\n"] {
+        for text in [
+            "{}",
+            " {\"a\": 1}",
+            "\n{\"a\": 1}",
+            "\n\n  {}",
+            "nonsense",
+            "\n",
+        ] {
             assert_eq!(json(text.as_bytes()), text.as_bytes());
         }
         assert_eq!(json(b""), b"{}");

@@ -53,11 +53,24 @@ fn a_megabyte_without_a_space_is_counted_without_a_trap() {
 fn scores_fall_into_the_tiers_that_they_have_natively() {
     for (prompt, tier) in [
         ("What is the capital of France?", 0),
-        ("Write a Python function that returns the n-th Fibonacci number.", 1),
-        ("Prove that there are infinitely many primes of the form 4k+3.", 2),
-        ("证明：对任意正整数n，n^3-n能被6整除。分析其推广并详细论证。", 2),
+        (
+            "Write a Python function that returns the n-th Fibonacci number.",
+            1,
+        ),
+        (
+            "Prove that there are infinitely many primes of the form 4k+3.",
+            2,
+        ),
+        (
+            "证明：对任意正整数n，n^3-n能被6整除。分析其推广并详细论证。",
+            2,
+        ),
     ] {
-        assert_eq!(pick(score_prompt(prompt).value, &THRESHOLDS), tier, "{prompt}");
+        assert_eq!(
+            pick(score_prompt(prompt).value, &THRESHOLDS),
+            tier,
+            "{prompt}"
+        );
     }
 }
 
@@ -88,8 +101,13 @@ fn a_request_is_routed_to_its_tier() {
     let tokens = Tokens::load(&plan.encodings());
     let mut vm = Vm::new(Rc::new(plan), tokens);
     let mut exchange = Exchange::new();
-    let headers: Headers = [(":method", "POST"), (":path", "/v1/chat/completions")].into_iter().collect();
-    let event = Event::RequestHeaders { headers: &headers, end_of_stream: false };
+    let headers: Headers = [(":method", "POST"), (":path", "/v1/chat/completions")]
+        .into_iter()
+        .collect();
+    let event = Event::RequestHeaders {
+        headers: &headers,
+        end_of_stream: false,
+    };
     assert_eq!(exchange.on(event, &mut vm, &mut World).flow, Flow::Pause);
     let body = br#"{"model":"gpt-4o","seed":9007199254740993,"messages":[{"role":"user","content":"What is the capital of France?"}]}"#;
     let effects = exchange.on(Event::RequestBody { body }, &mut vm, &mut World);
@@ -98,6 +116,9 @@ fn a_request_is_routed_to_its_tier() {
         _ => None,
     });
     let sent = sent.unwrap();
-    assert!(sent.starts_with(r#"{"model":"gpt-4o-mini","seed":9007199254740993,"messages""#), "{sent}");
+    assert!(
+        sent.starts_with(r#"{"model":"gpt-4o-mini","seed":9007199254740993,"messages""#),
+        "{sent}"
+    );
     assert!(effects.list.contains(&Effect::ResumeRequest));
 }

@@ -246,6 +246,12 @@ impl Ledger {
         &self.stats
     }
 
+    /// Whether the last transaction went well and the writer is there.
+    #[must_use]
+    pub fn healthy(&self) -> bool {
+        !self.stats.failing.load(Ordering::Relaxed) && !self.jobs.is_closed()
+    }
+
     /// The database file.
     #[must_use]
     pub fn path(&self) -> &Path {

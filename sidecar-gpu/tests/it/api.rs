@@ -420,6 +420,8 @@ async fn a_restart_remembers_what_budgets_were_charged() {
     let sidecar = Sidecar::at(data.path(), &json!({}));
     sidecar.settle(vec![item(1, 90)], b"").await;
     sidecar.app.ledger().close().await;
+    let probe = Request::get("/readyz").body(Body::empty()).unwrap();
+    assert_eq!(sidecar.call(probe).await.0, 503, "its ledger is closed");
     drop(sidecar);
     let sidecar = Sidecar::at(data.path(), &json!({}));
     let (reply, _) = sidecar

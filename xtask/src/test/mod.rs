@@ -216,7 +216,9 @@ fn deny(workspace: &Workspace) -> Result<()> {
     let program = setup::cargo_tool::cargo_deny(workspace)?;
     let check = |what: &[&str]| {
         let mut command = workspace.command(&program);
-        command.args(["--all-features", "check"]).args(what);
+        command
+            .args(["--all-features", "check", "--hide-inclusion-graph"])
+            .args(what);
         show(&mut command)
     };
     check(&["licenses", "bans", "sources"])?;

@@ -8,7 +8,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 use sluice_wire::{Over, Window};
 
-use super::values::{Bytes, Count, Millis};
+use super::values::{Bytes, Count, Millis, decimal};
 
 /// How far a lever goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,10 +81,15 @@ pub(crate) struct Breaker {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Model {
     pub(crate) encoding: Option<Encoding>,
+    #[serde(default, deserialize_with = "decimal")]
     pub(crate) bytes_per_token: Option<f64>,
+    #[serde(default, deserialize_with = "decimal")]
     pub(crate) input: Option<f64>,
+    #[serde(default, deserialize_with = "decimal")]
     pub(crate) cached_input: Option<f64>,
+    #[serde(default, deserialize_with = "decimal")]
     pub(crate) cache_write: Option<f64>,
+    #[serde(default, deserialize_with = "decimal")]
     pub(crate) output: Option<f64>,
 }
 
@@ -165,6 +170,7 @@ pub(crate) struct Routing {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Tier {
     pub(crate) name: String,
+    #[serde(default, deserialize_with = "decimal")]
     pub(crate) below: Option<f64>,
     pub(crate) model: TierModel,
     pub(crate) max_tokens: Option<Count>,
@@ -220,6 +226,7 @@ pub enum Per {
 pub(crate) struct Budget {
     pub(crate) per: Per,
     pub(crate) tokens: Option<Count>,
+    #[serde(default, deserialize_with = "decimal")]
     pub(crate) dollars: Option<f64>,
     pub(crate) every: Window,
     pub(crate) over: Over,
@@ -247,6 +254,7 @@ pub(crate) struct Caching {
 pub(crate) struct Exact {
     pub(crate) ttl: Option<Millis>,
     pub(crate) max_answer: Option<Bytes>,
+    #[serde(default, deserialize_with = "decimal")]
     pub(crate) max_temperature: Option<f64>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Error, Visitor};
+use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// A whole number. Envoy's `Struct` makes every number a double and leaves `2_000_000` a string,
@@ -154,6 +154,47 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
+/// A number with decimals. Envoy's YAML reader knows whole numbers only and leaves `0.3` a string.
+pub(super) fn decimal<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<f64>, D::Error> {
+    struct Decimal;
+    impl Visitor<'_> for Decimal {
+        type Value = Option<f64>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a number, like 0.3 or 12")
+        }
+
+        fn visit_unit<E: Error>(self) -> Result<Option<f64>, E> {
+            Ok(None)
+        }
+
+        fn visit_u64<E: Error>(self, value: u64) -> Result<Option<f64>, E> {
+            Ok(Some(value as f64))
+        }
+
+        fn visit_i64<E: Error>(self, value: i64) -> Result<Option<f64>, E> {
+            Ok(Some(value as f64))
+        }
+
+        fn visit_f64<E: Error>(self, value: f64) -> Result<Option<f64>, E> {
+            Ok(Some(value))
+        }
+
+        fn visit_str<E: Error>(self, value: &str) -> Result<Option<f64>, E> {
+            // Rust's parser also reads `inf` and `nan`.
+            let plain = value
+                .bytes()
+                .all(|b| b.is_ascii_digit() || b"+-.eE_".contains(&b));
+            let number = value.replace('_', "").parse::<f64>().ok();
+            match number.filter(|number| plain && number.is_finite()) {
+                Some(number) => Ok(Some(number)),
+                None => Err(E::invalid_value(Unexpected::Str(value), &self)),
+            }
+        }
+    }
+    reader.deserialize_any(Decimal)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,5 +246,31 @@ mod tests {
         assert_eq!(read::<Bytes>("\"8 MB\""), Ok(Bytes(8_000_000)));
         assert_eq!(read::<Bytes>("4096"), Ok(Bytes(4096)));
         assert!(read::<Bytes>("\"8 parsecs\"").is_err());
+    }
+
+    #[test]
+    fn decimals_come_as_numbers_and_as_strings() {
+        let decimal = |json: &str| super::decimal(&mut serde_json::Deserializer::from_str(json));
+        for (json, expected) in [
+            ("0.3", Some(0.3)),
+            ("\"0.075\"", Some(0.075)),
+            ("12", Some(12.0)),
+            ("\"1_000.5\"", Some(1000.5)),
+            ("-1", Some(-1.0)),
+            ("null", None),
+        ] {
+            assert_eq!(decimal(json).unwrap(), expected, "{json}");
+        }
+        for json in [
+            "\"\"",
+            "\"inf\"",
+            "\"NaN\"",
+            "\"1e999\"",
+            "\"cheap\"",
+            "true",
+            "[]",
+        ] {
+            assert!(decimal(json).is_err(), "{json}");
+        }
     }
 }

@@ -71,6 +71,13 @@ impl Exchange {
         matches!(self.phase, Phase::Passing | Phase::Local | Phase::Done)
     }
 
+    /// Whether an answer of which so many bytes are held goes on being held, so that they need
+    /// not be copied out of the host for [`Event::ResponseBody`] yet.
+    #[must_use]
+    pub fn holds(&self, buffered: usize, vm: &Vm) -> bool {
+        self.phase == Phase::Held && buffered <= vm.plan.limits.response_body
+    }
+
     /// What to do after an event. Never fails and never panics, in whatever order events come: one
     /// that does not fit the phase passes.
     pub fn on(&mut self, event: Event<'_>, vm: &mut Vm, host: &mut dyn Host) -> Effects {

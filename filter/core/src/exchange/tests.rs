@@ -543,7 +543,7 @@ fn a_hit_is_answered_as_json_or_as_a_stream_and_costs_nothing() {
         (settle.record.cache, settle.counted.len(), settle.store),
         (CacheResult::Hit, 0, None)
     );
-    assert_eq!(settle.record.outcome, sluice_wire::Outcome::Answered);
+    assert_eq!(settle.record.outcome, Outcome::Answered);
     assert_eq!(
         (settle.record.cost, settle.record.saved.cache),
         (Some(Usd::ZERO), Usd::from_dollars(350e-6))
