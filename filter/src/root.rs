@@ -44,6 +44,7 @@ pub(crate) struct Root {
     /// Of records and answers that the queue dropped, those that were counted.
     told: (u64, u64),
     ticks: u32,
+    look_every: u32,
     draining: Option<u32>,
 }
 
@@ -56,6 +57,7 @@ impl Root {
             calls: HashMap::new(),
             told: (0, 0),
             ticks: 0,
+            look_every: 1,
             draining: None,
         }
     }
@@ -205,15 +207,21 @@ impl RootContext for Root {
                 return false;
             }
         };
-        let ticks = plan.sidecar.is_some();
+        let settles = plan.sidecar.is_some();
         let tokens = Tokens::load(&plan.encodings());
         let vm = Vm::new(Rc::new(plan), tokens);
         self.worker = Some(Rc::new(Worker::new(vm, self.settler.clone())));
         self.look_around();
-        // Also without a sidecar, rarely, to follow Envoy's log level.
-        if let Err(status) = host::tick_every(if ticks { TICK_MS } else { TICK_MS * LOOK_TICKS }) {
+        // Without a sidecar there is nothing to settle, only to look around.
+        let (period, look_every) = if settles {
+            (TICK_MS, LOOK_TICKS)
+        } else {
+            (TICK_MS * LOOK_TICKS, 1)
+        };
+        self.look_every = look_every;
+        if let Err(status) = host::tick_every(period) {
             log::error!("no ticks: {status:?}");
-            return !ticks;
+            return !settles;
         }
         log::info!("context {} configured", self.context_id);
         true
@@ -222,7 +230,7 @@ impl RootContext for Root {
     fn on_tick(&mut self) {
         self.settle();
         self.drained();
-        if self.ticks.is_multiple_of(LOOK_TICKS) {
+        if self.ticks.is_multiple_of(self.look_every) {
             self.look_around();
         }
         self.ticks = self.ticks.wrapping_add(1);
