@@ -1,10 +1,11 @@
 //! What all streams of one root context (one worker, one config) share.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+
 use std::rc::Rc;
 
 use proxy_wasm::types::MetricType;
+use rustc_hash::FxHashMap;
 use sluice_core::counters::{self, Slots};
 use sluice_core::exchange::{Host, Metric, Vm};
 use sluice_core::settler::Settler;
@@ -19,7 +20,7 @@ pub(crate) struct Worker {
     pub(crate) vm: RefCell<Vm>,
     /// The root's: it outlives a config, so that nothing is lost with one.
     pub(crate) settler: Rc<RefCell<Settler>>,
-    metrics: RefCell<HashMap<String, Option<u32>>>,
+    metrics: RefCell<FxHashMap<String, Option<u32>>>,
     /// Somebody reads debug lines.
     pub(crate) debugs: Cell<bool>,
 }

@@ -194,7 +194,8 @@ struct Run {
 
 async fn throughput(rig: &Rig, shape: Shape, args: &Args) -> anyhow::Result<Vec<Row>> {
     let mut runs = Vec::new();
-    for case in Case::ALL {
+    let wanted = |case: &Case| *case == Case::Bare || case.name().contains(&args.case);
+    for case in Case::ALL.into_iter().filter(wanted) {
         let prompts = Arc::new(Prompts::new(shape, case.novelty())?);
         if case == Case::Hit {
             fill(rig, &prompts).await?;

@@ -21,9 +21,12 @@ struct Args {
     /// Seconds of one case in one round.
     #[arg(long, default_value_t = 2.5)]
     seconds: f64,
-    /// Only shapes and parts whose name contains this.
+    /// Only parts whose name contains this: module, 1 KB, 16 KB, 20 turns, latency, memory.
     #[arg(long, default_value = "")]
     only: String,
+    /// Only cases whose name contains this, beside bare Envoy: no callout, cache miss, cache hit.
+    #[arg(long, default_value = "")]
+    case: String,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

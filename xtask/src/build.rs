@@ -11,7 +11,7 @@ use crate::run::{self, Workspace};
 use crate::setup::wasm::{TARGET, Wasm, wasm_opt};
 
 /// Flags for rustc on every build, lint and test for wasm.
-const WASM_RUSTFLAGS: &[&str] = &[];
+const WASM_RUSTFLAGS: &[&str] = &["-C", "target-feature=+simd128"];
 
 /// What wasm-opt is asked for. Rust's own output has had its passes for speed; these find what only
 /// a look at the whole module shows.
@@ -21,6 +21,7 @@ const WASM_OPT: &[&str] = &[
     "--enable-sign-ext",
     "--enable-mutable-globals",
     "--enable-nontrapping-float-to-int",
+    "--enable-simd",
     "--strip-debug",
     "--strip-producers",
     "--strip-target-features",

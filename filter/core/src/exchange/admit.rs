@@ -112,7 +112,7 @@ impl Exchange {
         vm.breaker.succeeded();
         effects.count("sidecar;result=ok;", 1);
         for rule in &head.over {
-            effects.count(&format!("budget_over;rule={rule};action=pass;"), 1);
+            effects.count(format_args!("budget_over;rule={rule};action=pass;"), 1);
         }
         let Some(facts) = self.facts.as_mut() else {
             return;
@@ -238,7 +238,7 @@ impl Exchange {
                 continue;
             }
             for rule in over {
-                effects.count(&format!("budget_over;rule={rule};action=pass;"), 1);
+                effects.count(format_args!("budget_over;rule={rule};action=pass;"), 1);
             }
             match decision {
                 Local::Go(plan) => {
@@ -273,7 +273,7 @@ impl Exchange {
             self.send(vm, effects);
             return;
         };
-        effects.count(&format!("budget_over;rule={rule};action=reject;"), 1);
+        effects.count(format_args!("budget_over;rule={rule};action=reject;"), 1);
         let show = |amount: u64| match budget.unit {
             sluice_wire::Unit::Tokens => format!("{amount} tokens"),
             sluice_wire::Unit::Usd => format!(

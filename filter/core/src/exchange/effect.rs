@@ -1,5 +1,7 @@
 //! What the host is to do after an event.
 
+use std::fmt;
+
 use sluice_wire::Settle;
 
 use crate::formats::{ApiError, Format};
@@ -88,7 +90,7 @@ pub enum Metric {
 
 impl Effects {
     /// Adds to the counter `sluice.NAME`.
-    pub(super) fn count(&mut self, name: &str, amount: u64) {
+    pub(super) fn count(&mut self, name: impl fmt::Display, amount: u64) {
         self.list
             .push(Effect::Count(Metric::Add(format!("sluice.{name}"), amount)));
     }

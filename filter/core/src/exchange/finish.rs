@@ -206,7 +206,7 @@ fn metrics(record: &Record, plan: &Plan, effects: &mut Effects) {
     let (cache, outcome) = (record.cache.name(), record.outcome.name());
     let endpoint = &record.endpoint;
     effects.count(
-        &format!("requests;endpoint={endpoint};model={model};tier={tier};cache={cache};outcome={outcome};"),
+        format_args!("requests;endpoint={endpoint};model={model};tier={tier};cache={cache};outcome={outcome};"),
         1,
     );
     // Tokens that upstream worked for; those of a cached answer are told apart.
@@ -224,7 +224,7 @@ fn metrics(record: &Record, plan: &Plan, effects: &mut Effects) {
     ] {
         if tokens > 0 {
             effects.count(
-                &format!("tokens;model={model};source={source};kind={kind};"),
+                format_args!("tokens;model={model};source={source};kind={kind};"),
                 tokens,
             );
         }
@@ -233,15 +233,15 @@ fn metrics(record: &Record, plan: &Plan, effects: &mut Effects) {
     match (record.as_asked, record.cost) {
         (Some(as_asked), Some(cost)) => {
             effects.count(
-                &format!("spend_as_asked_nanodollars;model={model};"),
+                format_args!("spend_as_asked_nanodollars;model={model};"),
                 nano(as_asked),
             );
-            effects.count(&format!("spend_nanodollars;model={model};"), nano(cost));
+            effects.count(format_args!("spend_nanodollars;model={model};"), nano(cost));
         }
-        _ => effects.count(&format!("unpriced;model={model};"), 1),
+        _ => effects.count(format_args!("unpriced;model={model};"), 1),
     }
     if record.estimated {
-        effects.count(&format!("estimated;model={model};"), 1);
+        effects.count(format_args!("estimated;model={model};"), 1);
     }
     for lever in Lever::ALL {
         for (name, saved) in [
@@ -249,7 +249,7 @@ fn metrics(record: &Record, plan: &Plan, effects: &mut Effects) {
             ("would_save_nanodollars", record.would_save.of(lever)),
         ] {
             if saved > Usd::ZERO {
-                effects.count(&format!("{name};lever={};", lever.name()), nano(saved));
+                effects.count(format_args!("{name};lever={};", lever.name()), nano(saved));
             }
         }
     }

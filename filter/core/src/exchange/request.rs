@@ -72,13 +72,7 @@ impl Exchange {
         let kept = kept
             .filter_map(|name| Some(((*name).to_owned(), headers.get(name)?.as_bytes().to_vec())))
             .collect();
-        vm.requests += 1;
-        let facts = Facts::new(
-            request_id(headers, vm.requests, host),
-            host.now_ns(),
-            format,
-            caller,
-        );
+        let facts = Facts::new(request_id(headers, vm, host), host.now_ns(), format, caller);
         self.facts = Some(Box::new(Facts {
             route: index,
             headers: kept,
@@ -205,23 +199,30 @@ fn ours(headers: &Headers) -> Option<&'static dyn formats::Format> {
     formats::by_path(headers.get(":path")?)
 }
 
-/// 128 bits that no other request has: time and this VM's own count, with what tells connections,
-/// Envoys and their starts apart mixed in. A client cannot choose it.
-fn request_id(headers: &Headers, count: u64, host: &dyn Host) -> String {
-    let mut hash = blake3::Hasher::new();
-    hash.update(&host.now_ns().to_le_bytes())
-        .update(&count.to_le_bytes());
-    for path in [
-        &["connection", "id"][..],
-        &["source", "address"],
-        &["xds", "node", "id"],
-        &["plugin_vm_id"],
-    ] {
-        hash.update(&host.property(path).unwrap_or_default())
-            .update(b"|");
-    }
-    hash.update(headers.get("x-request-id").unwrap_or("").as_bytes());
-    hash.finalize().to_hex()[..32].to_owned()
+/// 128 bits that no other request has: this VM's own salt and count. A client cannot choose it.
+///
+/// The salt is made of what the first request was met with: its moment, what tells its connection,
+/// this Envoy and this VM apart, and Envoy's random id for it. Host calls are dear, so later
+/// requests ask for nothing.
+fn request_id(headers: &Headers, vm: &mut Vm, host: &dyn Host) -> String {
+    let salt = *vm.salt.get_or_insert_with(|| {
+        let mut hash = blake3::Hasher::new();
+        hash.update(&host.now_ns().to_le_bytes());
+        for path in [
+            &["connection", "id"][..],
+            &["source", "address"],
+            &["xds", "node", "id"],
+            &["plugin_vm_id"],
+        ] {
+            hash.update(&host.property(path).unwrap_or_default())
+                .update(b"|");
+        }
+        hash.update(headers.get("x-request-id").unwrap_or("").as_bytes());
+        *hash.finalize().as_bytes()
+    });
+    vm.requests += 1;
+    let hash = blake3::keyed_hash(&salt, &vm.requests.to_le_bytes());
+    hash.to_hex()[..32].to_owned()
 }
 
 /// RFC 9111 §5.2.1: `no-store` forbids storing, `no-cache` forbids answering from what is stored.
@@ -407,7 +408,7 @@ fn over_input_limit(
     };
     let dry = route.trim.mode == Mode::Dry;
     effects.count(
-        &format!("input_limit;action={};", if dry { "dry" } else { word }),
+        format_args!("input_limit;action={};", if dry { "dry" } else { word }),
         1,
     );
     match limits.over {

@@ -14,6 +14,8 @@ pub struct Vm {
     pub tokens: Tokens,
     pub(super) breaker: Breaker,
     pub(super) requests: u64,
+    /// Sets this VM's request ids apart from every other VM's.
+    pub(super) salt: Option<[u8; 32]>,
 }
 
 impl Vm {
@@ -28,6 +30,7 @@ impl Vm {
             tokens,
             breaker: Breaker::default(),
             requests: 0,
+            salt: None,
         }
     }
 }
