@@ -284,28 +284,48 @@ fn e2e(workspace: &Workspace) -> Result<()> {
     // The compose example is made of files in target/dist.
     build::provider(workspace)?;
     let all = binaries::build(workspace)?;
-    let mut ran = false;
-    for binary in all.iter().filter(|binary| binary.is_e2e()) {
-        ran = true;
-        let mut command = test_command(workspace, binary, LIMIT);
-        // Each test starts an Envoy and more; beyond a few at a time they only slow each other.
-        command.arg("--test-threads=2");
-        show(environment.give(&mut command))?;
-    }
-    if !ran {
+    let suite: Vec<_> = all.iter().filter(|binary| binary.is_e2e()).collect();
+    if suite.is_empty() {
         bail!("package sluice-tests has no test target");
+    }
+    // One at a time: each starts an Envoy and more, and watches timeouts of milliseconds that a
+    // neighbour's load would eat up.
+    every(&suite, |binary| {
+        let mut command = test_command(workspace, binary, LIMIT);
+        show(environment.give(command.arg("--test-threads=1")))
+    })
+}
+
+/// Runs them all, whichever fail: such runs take minutes, and one failure must not hide another.
+fn every(binaries: &[&Binary], run: impl Fn(&Binary) -> Result<()>) -> Result<()> {
+    let failed: Vec<_> = binaries
+        .iter()
+        .filter_map(|binary| {
+            run(binary)
+                .err()
+                .map(|error| format!("{}: {error:#}", binary.target))
+        })
+        .collect();
+    if !failed.is_empty() {
+        bail!(
+            "{} of {} failed:\n{}",
+            failed.len(),
+            binaries.len(),
+            failed.join("\n")
+        );
     }
     Ok(())
 }
 
 fn long(workspace: &Workspace) -> Result<()> {
     let environment = Environment::prepare(workspace)?;
-    for binary in &binaries::build(workspace)? {
+    build::provider(workspace)?;
+    let all = binaries::build(workspace)?;
+    every(&all.iter().collect::<Vec<_>>(), |binary| {
         let mut command = test_command(workspace, binary, LONG_LIMIT);
         command.args(["--ignored", "--nocapture", "--test-threads=1"]);
-        show(environment.give(&mut command))?;
-    }
-    Ok(())
+        show(environment.give(&mut command))
+    })
 }
 
 /// The test program where cargo would run it, stopped when it hangs.
