@@ -11,7 +11,6 @@ use proxy_wasm::types::{BufferType, ContextType, LogLevel, MapType};
 use sluice_core::config::{Plan, Sidecar};
 use sluice_core::exchange::Vm;
 use sluice_core::settler::Settler;
-use sluice_core::structure;
 use sluice_core::tokens::Tokens;
 use sluice_wire::{VERSION, header, path};
 
@@ -198,7 +197,7 @@ impl RootContext for Root {
             }
         };
         let environment = Environment::read();
-        let plan = match Plan::parse(&structure::json(&config), &|name| environment.get(name)) {
+        let plan = match Plan::parse(&config, &|name| environment.get(name)) {
             Ok(plan) => plan,
             Err(faults) => {
                 for fault in faults.to_string().lines() {

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 import traceback
 
 
@@ -21,6 +22,18 @@ def expect(condition: bool, found: object) -> None:
     """Fails with what was found instead."""
     if not condition:
         raise AssertionError(f"found {found!r}")
+
+
+def repeat(first, send):
+    """Sends again until an answer repeats the one before it (equal ids), for a while: answers are
+    stored in the background, and until then each is a new one. Returns the last two."""
+    deadline = time.monotonic() + 20
+    while True:
+        second = send()
+        if second.id == first.id or time.monotonic() > deadline:
+            return first, second
+        first = second
+        time.sleep(0.05)
 
 
 def run(checks) -> None:

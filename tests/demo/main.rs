@@ -35,7 +35,7 @@ struct Args {
     /// JSON lines to send: {id, prompt}, or {path?, headers?, body} [default: examples/traffic.jsonl]
     #[arg(long)]
     traffic: Option<PathBuf>,
-    /// A real OpenAI-compatible provider, http(s)://HOST[:PORT], in place of the stand-in.
+    /// A real OpenAI-compatible provider, http(s)://HOST:PORT, in place of the stand-in.
     #[arg(long)]
     upstream: Option<String>,
     /// Environment variable with the key for --upstream.

@@ -53,7 +53,7 @@ impl Summary<'_> {
         let total = &self.report.total;
         self.print_sent();
         println!(
-            "\n{:<22}{:>9}{:>14}{:>14}{:>9}",
+            "\n{:<27}{:>9}{:>14}{:>14}{:>9}",
             "spend", "requests", "as asked", "as paid", "saved"
         );
         self.table("by task", "task");
@@ -64,14 +64,14 @@ impl Summary<'_> {
             let saved = total.saved_by(lever);
             if saved != Money::default() {
                 println!(
-                    "  {:<20}{:>37}{:>9}",
+                    "  {:<25}{:>37}{:>9}",
                     lever.name(),
                     dollars(saved),
                     share(saved, total.as_asked)
                 );
             }
         }
-        println!("\n{:<22}{:>9}{:>10}", "share", "requests", "of all");
+        println!("\n{:<27}{:>9}{:>10}", "share", "requests", "of all");
         self.shares("tier", "no tier");
         self.shares("cache", "off");
         self.print_places();
@@ -120,7 +120,7 @@ impl Summary<'_> {
         for row in self.report.rows(by) {
             let share = 100.0 * row.sums.requests as f64 / all as f64;
             println!(
-                "  {:<20}{:>9}{share:>9.1}%",
+                "  {:<25}{:>9}{share:>9.1}%",
                 format!("{by} {}", name(row, by, empty)),
                 row.sums.requests
             );
@@ -196,7 +196,7 @@ fn name<'a>(row: &'a Row, by: &str, empty: &'a str) -> &'a str {
 fn line(name: &str, sums: &Sums) -> String {
     let saved = Money(sums.as_asked.0 - sums.cost.0);
     format!(
-        "{name:<22}{:>9}{:>14}{:>14}{:>9}",
+        "{name:<27}{:>9}{:>14}{:>14}{:>9}",
         sums.requests,
         dollars(sums.as_asked),
         dollars(sums.cost),

@@ -24,14 +24,18 @@ fn small(number: usize) -> Value {
     body
 }
 
-/// Sends `small` requests one after another until one is refused; returns how many were not.
-async fn until_refused(client: &Client) -> usize {
+/// Sends `small` requests one after another until one is refused, each when the one before it is
+/// settled.
+async fn until_refused(stack: &Stack, client: &Client) {
     for number in 0..200 {
         let answer = client.post(CHAT.path, &small(number)).await.unwrap();
         match answer.status {
             200 => {}
-            429 => return number,
+            429 => return,
             other => panic!("{other}: {}", answer.text()),
+        }
+        if !stack.sidecars.is_empty() {
+            stack.settled(number + 1).await.unwrap();
         }
     }
     panic!("200 requests and no end");
@@ -213,7 +217,7 @@ async fn what_was_used_takes_the_place_of_what_was_reserved() {
     .await
     .unwrap();
     let acme = stack.client().with("x-tenant", "acme");
-    until_refused(&acme).await;
+    until_refused(&stack, &acme).await;
     let used = stack.provider().stats().total.tokens();
     assert!(used <= limit, "{used} of {limit} tokens");
     // An unused rest of a reservation must have come back, or it would have ended far earlier.
@@ -288,7 +292,7 @@ async fn without_a_sidecar_each_envoy_keeps_the_budget_over_all_its_workers() {
     let used = stack.provider().stats().total.tokens();
     assert!(used <= limit, "{used} of {limit} tokens");
     // A few last ones may have been refused while others still held their reservations.
-    until_refused(&client).await;
+    until_refused(&stack, &client).await;
     let used = stack.provider().stats().total.tokens();
     assert!(
         used <= limit && used + RESERVATION > limit,

@@ -199,7 +199,13 @@ impl Stack {
         };
         let mut config = setup.config.clone();
         if let Some(redis) = &redis {
-            merge(&mut config, json!({"serve": {"store": redis.url()}}));
+            // Time enough: a busy machine must not look like a failing Redis, without which each
+            // sidecar would count for itself.
+            let patience = json!({"timeout": "10s"});
+            merge(
+                &mut config,
+                json!({"serve": {"store": redis.url(), "redis": patience}}),
+            );
         }
         let mut sidecars = Vec::new();
         let mut sidecar_addresses: Vec<SocketAddr> = setup.sidecar_at.into_iter().collect();

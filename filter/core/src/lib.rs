@@ -11,5 +11,4 @@ pub mod json;
 pub mod policy;
 pub mod settler;
 pub mod sse;
-pub mod structure;
 pub mod tokens;
