@@ -110,6 +110,18 @@ pub(crate) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
+/// A whole request, as [`Connection::send`] takes it.
+#[must_use]
+pub fn post(path: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
+    let mut request = format!("POST {path} HTTP/1.1\r\nhost: llm.example.com\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str("content-type: application/json\r\n");
+    request.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
+    request.into_bytes()
+}
+
 /// What came back.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {

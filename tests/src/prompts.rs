@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use crate::{tools, traffic};
+use crate::{load, tools, traffic};
 
 /// Size and form of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,20 +205,18 @@ fn request(shape: Shape, writer: &mut Writer<'_>) -> anyhow::Result<Request> {
         }
     }
     let body = json!({"model": "gpt-4o", "messages": messages, "temperature": 0.2}).to_string();
-    let head = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: llm.example.com\r\n\
-         authorization: Bearer sk-test\r\nuser-agent: OpenAI/Python 1.99.9\r\nx-tenant: acme\r\n\
-         accept: application/json\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    let number = head.len()
-        + body
-            .rfind(NUMBER)
-            .context("no number in the last message")?;
-    Ok(Request {
-        bytes: (head + &body).into_bytes(),
-        number,
-    })
+    let headers = [
+        ("authorization", "Bearer sk-test"),
+        ("user-agent", "OpenAI/Python 1.99.9"),
+        ("accept", "application/json"),
+        ("x-tenant", "acme"),
+    ];
+    let bytes = load::post("/v1/chat/completions", &headers, &body);
+    let in_body = body
+        .rfind(NUMBER)
+        .context("no number in the last message")?;
+    let number = bytes.len() - body.len() + in_body;
+    Ok(Request { bytes, number })
 }
 
 #[cfg(test)]

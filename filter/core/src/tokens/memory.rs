@@ -5,8 +5,9 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-/// Counts in one generation; there are two, so at most twice as many are held.
-const GENERATION: usize = 2048;
+/// Counts in one generation; there are two, so at most twice as many are held: two hundred
+/// conversations of forty messages and more, in a mebibyte.
+const GENERATION: usize = 8192;
 
 /// Bounded: when the young generation is full, it becomes the old one, and the old one is
 /// forgotten. What is asked for again moves to the young one, so a conversation that goes on

@@ -197,10 +197,10 @@ fn the_memory_of_counts_is_bounded_and_keeps_what_is_used() {
     let mut memory = Memory::default();
     let used = Memory::key("used", 0);
     memory.put(used, 7);
-    for number in 0..10_000_u64 {
+    for number in 0..40_000_u64 {
         memory.put(Memory::key("other", number), number);
         assert_eq!(memory.get(used), Some(7), "after {number} others");
-        assert!(memory.len() <= 4096);
+        assert!(memory.len() <= 16_384);
     }
     assert_eq!(memory.get(Memory::key("other", 1)), None);
 }
@@ -359,5 +359,62 @@ fn the_packed_vocabularies_count_as_tiktoken_rs_own() {
             own.count_text(encoding, &all),
             Some(vocabulary.count_ordinary(&all) as u64)
         );
+    }
+}
+
+#[test]
+fn a_text_counts_the_same_whether_its_words_were_seen_or_not() {
+    // What stands at and around the places where words are cut apart.
+    let pieces = [
+        "the",
+        "The",
+        "don't",
+        "WE'LL",
+        "x",
+        "9",
+        "1234567",
+        "3.5",
+        "$5",
+        "--",
+        "(",
+        ")",
+        "/\r\n",
+        "\n",
+        "\n\n ",
+        "  ",
+        "   ",
+        "\t",
+        " ",
+        "\u{a0}",
+        "\u{3000}",
+        "é",
+        "Straße",
+        "你好",
+        "👩\u{200d}👧",
+        "a,b",
+        "e.g.",
+        "snake_case",
+        "<|endoftext|>",
+        "\u{7f}",
+        "\u{b}",
+        "\u{1c}",
+        "\u{85}",
+    ];
+    let theirs = [
+        tiktoken_rs::o200k_base_singleton(),
+        tiktoken_rs::cl100k_base_singleton(),
+    ];
+    let tokens = Tokens::load(&Encoding::ALL);
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..5_000 {
+        let mut text = String::new();
+        for _ in 0..random.usize(1..9) {
+            text.push_str(pieces[random.usize(..pieces.len())]);
+            text.push_str(["", " ", " ", "  "][random.usize(..4)]);
+        }
+        for (encoding, theirs) in Encoding::ALL.into_iter().zip(theirs) {
+            let expected = Some(theirs.count_ordinary(&text) as u64);
+            assert_eq!(tokens.count_text(encoding, &text), expected, "{text:?}");
+        }
     }
 }

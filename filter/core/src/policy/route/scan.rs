@@ -79,6 +79,11 @@ impl<'l> Scan<'l> {
         self.state = State::default();
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
+            // Most of a text is the rest of a word, about which there is nothing to decide.
+            if byte.is_ascii_lowercase() && self.state.word.letters > 0 {
+                at += self.rest_of_word(bytes.get(at..).unwrap_or_default());
+                continue;
+            }
             let letter = if byte < 0x80 {
                 at += 1;
                 char::from(byte)
@@ -114,6 +119,26 @@ impl<'l> Scan<'l> {
             }
         }
         self.end_word();
+    }
+
+    /// Takes the small letters that `rest` begins with into the word, as [`Scan::ascii`] would one
+    /// by one; returns how many there are.
+    #[inline]
+    fn rest_of_word(&mut self, rest: &[u8]) -> usize {
+        let word = &mut self.state.word;
+        let mut hash = word.hash;
+        let mut count = 0;
+        for &byte in rest.iter().take_while(|byte| byte.is_ascii_lowercase()) {
+            hash = hash.with(u32::from(byte));
+            count += 1;
+        }
+        word.hash = hash;
+        word.letters += count as u32;
+        word.last_lower = true;
+        self.state.ideograph = None;
+        self.state.letter(false);
+        self.state.before = b'a';
+        count
     }
 
     #[inline]
