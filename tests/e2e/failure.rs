@@ -646,7 +646,7 @@ async fn a_killed_sidecar_loses_no_settled_record_and_comes_back_into_use() {
             .metrics()
             .await
             .map_err(|error| error.to_string())?;
-        let dropped = metrics.sum("sluice.settle", &[("result", "dropped")]);
+        let dropped = metrics.sum("sluice.settle_dropped_records", &[]);
         if booked + dropped == 25 {
             Ok(())
         } else {
