@@ -569,6 +569,44 @@ async fn a_bad_config_is_refused_with_the_path_of_its_fault() {
 }
 
 #[tokio::test]
+async fn a_bad_config_on_reload_leaves_the_last_good_one_in_force() {
+    let mut stack = Stack::start(Setup::with(json!({"route": tiers()})))
+        .await
+        .unwrap();
+    let tier = async |stack: &Stack| {
+        let answer = stack.client().post(CHAT.path, &chat(EASY)).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.header("x-sluice-tier").map(str::to_owned)
+    };
+    assert_eq!(tier(&stack).await.as_deref(), Some("small"));
+    let mut bad = stack.config.clone();
+    bad["route"]["tiers"][0]["below"] = json!(7);
+    assert!(!stack.envoys[0].reload(bad).await.unwrap(), "refused");
+    assert!(
+        stack.envoy().log().contains("route.tiers[0].below"),
+        "{}",
+        stack.envoy().log()
+    );
+    for _ in 0..8 {
+        assert_eq!(
+            tier(&stack).await.as_deref(),
+            Some("small"),
+            "on every worker"
+        );
+    }
+    let mut good = stack.config.clone();
+    good["route"]["pin"] = json!(true);
+    assert!(
+        stack.envoys[0].reload(good).await.unwrap(),
+        "{}",
+        stack.envoy().log()
+    );
+    // Connections of the old listener drain; a new client has none.
+    assert_eq!(tier(&stack).await, None);
+    stack.check_no_trap().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_killed_sidecar_loses_no_settled_record_and_comes_back_into_use() {
     let sidecar = json!({"timeout": "1s", "breaker": {"failures": 2, "pause": "200ms"}});
     let mut stack = Stack::start(Setup::with(json!({"sidecar": sidecar, "cache": caching()})))
@@ -608,7 +646,7 @@ async fn a_killed_sidecar_loses_no_settled_record_and_comes_back_into_use() {
             .metrics()
             .await
             .map_err(|error| error.to_string())?;
-        let dropped = metrics.sum("sluice.settle", &[("result", "dropped")]);
+        let dropped = metrics.sum("sluice.settle_dropped_records", &[]);
         if booked + dropped == 25 {
             Ok(())
         } else {

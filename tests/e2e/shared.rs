@@ -1,9 +1,5 @@
 //! Many at once: two Envoys and two sidecars on one budget, and a sidecar that is killed under
 //! load.
-#![expect(
-    clippy::unwrap_used,
-    reason = "what a test's helper cannot do fails the test"
-)]
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -12,10 +12,9 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::client::Client;
-use crate::process::Process;
+use crate::process::{Process, START, eventually};
 use crate::tools;
 
-pub use bootstrap::bootstrap;
 pub use metrics::{Metric, Metrics};
 
 /// What to start.
@@ -99,7 +98,8 @@ pub struct Envoy {
     process: Process,
     address: SocketAddr,
     admin: SocketAddr,
-    access_log: PathBuf,
+    options: Options,
+    dir: PathBuf,
 }
 
 impl Envoy {
@@ -108,13 +108,10 @@ impl Envoy {
     /// # Errors
     /// When it is not there, refuses its config or is not ready in time.
     pub async fn start(options: &Options, dir: &Path) -> anyhow::Result<Envoy> {
-        let wasm = match options.filter {
-            Some(_) => Some(tools::filter()?),
-            None => None,
-        };
-        let file = |end: &str| dir.join(format!("{}{end}", options.name));
-        let (config, admin_path, access_log) = (file(".json"), file(".admin"), file(".access"));
-        let text = bootstrap(options, wasm.as_deref(), &access_log)?.to_string();
+        let file = |end: &str| file(options, dir, end);
+        let (config, admin_path) = (file(".json"), file(".admin"));
+        write_listener(options, dir)?;
+        let text = bootstrap::bootstrap(options, &file(".listener.json"))?.to_string();
         std::fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
         let mut command = Command::new(tools::envoy()?);
         command.arg("-c").arg(&config);
@@ -140,8 +137,33 @@ impl Envoy {
             process,
             address,
             admin,
-            access_log,
+            options: options.clone(),
+            dir: dir.to_path_buf(),
         })
+    }
+
+    /// Gives the filter another config, as a control plane would; whether Envoy took it.
+    ///
+    /// # Errors
+    /// When Envoy says nothing about it in time.
+    pub async fn reload(&mut self, filter: Value) -> anyhow::Result<bool> {
+        let updates = async |envoy: &Envoy| -> anyhow::Result<(u64, u64)> {
+            let metrics = envoy.metrics().await?;
+            let count =
+                |what: &str| metrics.sum(&format!("listener_manager.lds.update_{what}"), &[]);
+            Ok((count("success"), count("rejected")))
+        };
+        let before = updates(self).await?;
+        self.options.filter = Some(filter);
+        write_listener(&self.options, &self.dir)?;
+        eventually(START, async || {
+            let after = updates(self).await.map_err(|error| format!("{error:#}"))?;
+            if after == before {
+                return Err("no word of the new listener".to_owned());
+            }
+            Ok(after.0 > before.0)
+        })
+        .await
     }
 
     /// Where it takes requests.
@@ -183,7 +205,8 @@ impl Envoy {
     /// Its access log: one JSON object a request. Flushed every second by Envoy.
     #[must_use]
     pub fn access_log(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(&self.access_log).unwrap_or_default();
+        let path = file(&self.options, &self.dir, ".access");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
         text.lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect()
@@ -230,6 +253,26 @@ impl Envoy {
         }
         Ok(())
     }
+}
+
+fn file(options: &Options, dir: &Path, end: &str) -> PathBuf {
+    dir.join(format!("{}{end}", options.name))
+}
+
+/// Writes the listener's file and moves it into place: Envoy watches for that.
+fn write_listener(options: &Options, dir: &Path) -> anyhow::Result<()> {
+    let wasm = match options.filter {
+        Some(_) => Some(tools::filter()?),
+        None => None,
+    };
+    let (half, place) = (
+        file(options, dir, ".half"),
+        file(options, dir, ".listener.json"),
+    );
+    let listener = bootstrap::listener(options, wasm.as_deref(), &file(options, dir, ".access"));
+    std::fs::write(&half, listener.to_string())
+        .and_then(|()| std::fs::rename(&half, &place))
+        .with_context(|| format!("writing {}", place.display()))
 }
 
 async fn listener(admin: &Client) -> anyhow::Result<SocketAddr> {

@@ -159,7 +159,7 @@ impl Sidecar {
         records(&self.dir.join(&self.options.name))
     }
 
-    /// Waits until the ledger holds `count` records and returns them.
+    /// Waits until the ledger holds `count` records and returns them in the order of arrival.
     ///
     /// # Errors
     /// When it does not within 20 seconds.
@@ -168,7 +168,8 @@ impl Sidecar {
     }
 }
 
-/// Waits until the ledgers of these sidecars hold `count` records together and returns them.
+/// Waits until the ledgers of these sidecars hold `count` records together and returns them in the order
+/// of arrival.
 ///
 /// # Errors
 /// When they do not within 20 seconds.
@@ -179,6 +180,8 @@ pub async fn settled(sidecars: &[&Sidecar], count: usize) -> anyhow::Result<Vec<
             all.extend(sidecar.records().map_err(|error| format!("{error:#}"))?);
         }
         if all.len() == count {
+            // Each of Envoy's workers settles in its own time.
+            all.sort_by_key(|record| record.at_ms);
             Ok(all)
         } else {
             Err(format!(

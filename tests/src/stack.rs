@@ -304,7 +304,7 @@ impl Stack {
         self.dir.path()
     }
 
-    /// Waits until the ledgers hold `count` records and returns them.
+    /// Waits until the ledgers hold `count` records and returns them in the order of arrival.
     ///
     /// # Errors
     /// When they do not in time.

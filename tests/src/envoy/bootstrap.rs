@@ -13,15 +13,32 @@ const DEFAULT: &str = "provider";
 /// Cluster of the sidecars, as the tests' configs name it.
 const SIDECAR: &str = "sluice_sidecar";
 
-/// The bootstrap config.
+/// The bootstrap config; the listener comes from the file at `listener`, which may be replaced.
 ///
 /// # Errors
 /// When `envoy/envoy.yaml`, whose tag extraction is used, is no YAML.
-pub fn bootstrap(
-    options: &Options,
-    wasm: Option<&Path>,
-    access_log: &Path,
-) -> anyhow::Result<Value> {
+pub(super) fn bootstrap(options: &Options, listener: &Path) -> anyhow::Result<Value> {
+    let mut clusters = vec![
+        cluster(DEFAULT, &options.upstream, options.buffer),
+        sidecar_cluster(options),
+    ];
+    for (tier, upstream) in &options.tiers {
+        clusters.push(cluster(&cluster_of(tier), upstream, options.buffer));
+    }
+    Ok(json!({
+        "node": {"id": options.name, "cluster": "sluice-tests"},
+        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
+        "stats_config": stats_config()?,
+        "dynamic_resources": {"lds_config": {
+            "resource_api_version": "V3",
+            "path_config_source": {"path": listener},
+        }},
+        "static_resources": {"clusters": clusters},
+    }))
+}
+
+/// The listener, as a discovery response.
+pub(super) fn listener(options: &Options, wasm: Option<&Path>, access_log: &Path) -> Value {
     let mut routes: Vec<Value> = options
         .tiers
         .keys()
@@ -35,13 +52,6 @@ pub fn bootstrap(
         })
         .collect();
     routes.push(route(&json!({"prefix": "/"}), DEFAULT, &options.upstream));
-    let mut clusters = vec![
-        cluster(DEFAULT, &options.upstream, options.buffer),
-        sidecar_cluster(options),
-    ];
-    for (tier, upstream) in &options.tiers {
-        clusters.push(cluster(&cluster_of(tier), upstream, options.buffer));
-    }
     let mut filters = Vec::new();
     if let (Some(config), Some(wasm)) = (&options.filter, wasm) {
         filters.push(filter(options, config, wasm));
@@ -66,23 +76,16 @@ pub fn bootstrap(
         ]},
         "http_filters": filters,
     });
-    Ok(json!({
-        "node": {"id": options.name, "cluster": "sluice-tests"},
-        "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}},
-        "stats_config": stats_config()?,
-        "static_resources": {
-            "listeners": [{
-                "name": "ingress",
-                "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
-                "per_connection_buffer_limit_bytes": options.buffer,
-                "filter_chains": [{"filters": [{
-                    "name": "envoy.filters.network.http_connection_manager",
-                    "typed_config": manager,
-                }]}],
-            }],
-            "clusters": clusters,
-        },
-    }))
+    json!({"resources": [{
+        "@type": "type.googleapis.com/envoy.config.listener.v3.Listener",
+        "name": "ingress",
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}},
+        "per_connection_buffer_limit_bytes": options.buffer,
+        "filter_chains": [{"filters": [{
+            "name": "envoy.filters.network.http_connection_manager",
+            "typed_config": manager,
+        }]}],
+    }]})
 }
 
 fn cluster_of(tier: &str) -> String {
