@@ -92,24 +92,26 @@ impl Worker {
     }
 }
 
-/// The world at one event.
+/// The world at one event. Most events do not ask for the time, and asking is a host call.
 pub(crate) struct World<'w> {
     worker: &'w Worker,
-    now_ns: u64,
+    now_ns: Cell<Option<u64>>,
 }
 
 impl<'w> World<'w> {
     pub(crate) fn now(worker: &'w Worker) -> World<'w> {
         World {
             worker,
-            now_ns: host::now_ns(),
+            now_ns: Cell::new(None),
         }
     }
 }
 
 impl Host for World<'_> {
     fn now_ns(&self) -> u64 {
-        self.now_ns
+        let now_ns = self.now_ns.get().unwrap_or_else(host::now_ns);
+        self.now_ns.set(Some(now_ns));
+        now_ns
     }
 
     fn property(&self, path: &[&str]) -> Option<Vec<u8>> {

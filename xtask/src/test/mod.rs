@@ -281,7 +281,8 @@ fn fuzz(workspace: &Workspace) -> Result<()> {
 
 fn e2e(workspace: &Workspace) -> Result<()> {
     let environment = Environment::prepare(workspace)?;
-    // The compose example is made of files in target/dist.
+    // What is tested is what is shipped, also where this step runs alone.
+    build::dist(workspace)?;
     build::provider(workspace)?;
     let all = binaries::build(workspace)?;
     let suite: Vec<_> = all.iter().filter(|binary| binary.is_e2e()).collect();
@@ -319,6 +320,7 @@ fn every(binaries: &[&Binary], run: impl Fn(&Binary) -> Result<()>) -> Result<()
 
 fn long(workspace: &Workspace) -> Result<()> {
     let environment = Environment::prepare(workspace)?;
+    build::dist(workspace)?;
     build::provider(workspace)?;
     let all = binaries::build(workspace)?;
     every(&all.iter().collect::<Vec<_>>(), |binary| {

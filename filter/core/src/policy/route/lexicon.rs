@@ -30,6 +30,13 @@ impl WordHash {
         WordHash(self.0.rotate_left(7).wrapping_mul(0x9E37_79B1) ^ next.0)
     }
 
+    /// Place in the sieve, and the bit there. Taken from other bits than the slot is.
+    #[inline]
+    fn sieve(self) -> (usize, u64) {
+        let at = self.0.wrapping_mul(0x85EB_CA6B) >> 17;
+        (at as usize / 64 % (SIEVE / 64), 1 << (at % 64))
+    }
+
     fn slot(self) -> usize {
         // The multiplication spreads into the high bits.
         (self.0.wrapping_mul(0x9E37_79B1) >> 20) as usize % SLOTS
@@ -43,9 +50,15 @@ struct Slot {
     place: u16,
 }
 
+/// Bits of the sieve in front of the table; a power of two. Nine words of ten are in no rule, and
+/// nineteen of twenty of these are told so by its 4 KiB, which stay in the processor's first cache
+/// where the table does not.
+const SIEVE: usize = 1 << 15;
+
 #[derive(Debug)]
 pub(super) struct Lexicon {
     slots: Vec<Slot>,
+    sieve: Vec<u64>,
     words: usize,
 }
 
@@ -54,6 +67,7 @@ impl Lexicon {
         let empty = Slot { hash: 0, place: 0 };
         let mut lexicon = Lexicon {
             slots: vec![empty; SLOTS],
+            sieve: vec![0; SIEVE / 64],
             words: 0,
         };
         for (rule, &(_, rule_impl)) in RULES.iter().enumerate() {
@@ -80,6 +94,10 @@ impl Lexicon {
                     place,
                 };
                 self.words += 1;
+                let (at, bit) = hash.sieve();
+                if let Some(bits) = self.sieve.get_mut(at) {
+                    *bits |= bit;
+                }
                 return;
             }
             at = (at + 1) % SLOTS;
@@ -88,6 +106,14 @@ impl Lexicon {
 
     #[inline]
     fn find(&self, hash: WordHash) -> Option<u16> {
+        let (at, bit) = hash.sieve();
+        if self.sieve.get(at)? & bit == 0 {
+            return None;
+        }
+        self.find_slot(hash)
+    }
+
+    fn find_slot(&self, hash: WordHash) -> Option<u16> {
         let mut at = hash.slot();
         loop {
             let slot = self.slots.get(at)?;
