@@ -35,7 +35,7 @@ impl Exchange {
             self.without_sidecar(vm, host, effects);
             return;
         }
-        let lookup = facts.cache_wish == CacheWish::Use && !facts.asked_plainly;
+        let lookup = facts.looks_up();
         let request = AdmitRequest {
             id: facts.id.clone(),
             tenant: facts.caller.tenant.clone(),
@@ -90,6 +90,9 @@ impl Exchange {
             };
             match &frame.head.verdict {
                 Verdict::Go { plan } | Verdict::Hit { plan, .. } if !known(*plan) => None,
+                // Nothing was looked up: a sidecar that says so again and again must not hold the
+                // request.
+                Verdict::Hit { plan, .. } if !self.looked_up(*plan) => None,
                 Verdict::Over { rule, .. } if usize::from(*rule) >= vm.plan.budgets.len() => None,
                 _ => Some(frame),
             }
@@ -111,7 +114,8 @@ impl Exchange {
         };
         vm.breaker.succeeded();
         effects.count("sidecar;result=ok;", 1);
-        for rule in &head.over {
+        let rules = vm.plan.budgets.len();
+        for rule in head.over.iter().filter(|rule| usize::from(**rule) < rules) {
             effects.count(format_args!("budget_over;rule={rule};action=pass;"), 1);
         }
         let Some(facts) = self.facts.as_mut() else {
@@ -143,6 +147,17 @@ impl Exchange {
                 reset_secs,
             } => self.over_budget(rule, limit, used, reset_secs, vm, effects),
         }
+    }
+
+    /// Whether the sidecar was asked for a stored answer to that plan.
+    fn looked_up(&self, plan: u8) -> bool {
+        self.facts.as_ref().is_some_and(|facts| {
+            facts.looks_up()
+                && facts
+                    .options
+                    .get(usize::from(plan))
+                    .is_some_and(|option| option.key.is_some())
+        })
     }
 
     /// Answers from the cache, if the stored answer can be told in the way that the client asked.
@@ -243,7 +258,7 @@ impl Exchange {
             match decision {
                 Local::Go(plan) => {
                     facts.chosen = plan;
-                    facts.reserved_locally = true;
+                    facts.reserved_locally = Some(host.now_ns() / 1_000_000_000);
                     self.send(vm, effects);
                 }
                 Local::Over {

@@ -70,8 +70,8 @@ pub(super) struct Facts {
     /// Model that dry routing would have used.
     pub(super) dry_model: Option<String>,
     pub(super) dry_hit: bool,
-    /// Kept per Envoy: the charges are in the shared counters.
-    pub(super) reserved_locally: bool,
+    /// Kept per Envoy: the charges are in the shared counters, since then (seconds since the epoch).
+    pub(super) reserved_locally: Option<u64>,
     /// The sidecar was asked without a cache key, because its hit could not be used.
     pub(super) asked_plainly: bool,
 
@@ -133,7 +133,7 @@ impl Facts {
             chosen: 0,
             dry_model: None,
             dry_hit: false,
-            reserved_locally: false,
+            reserved_locally: None,
             asked_plainly: false,
             cache: CacheResult::Off,
             status: 0,
@@ -149,6 +149,11 @@ impl Facts {
 
     pub(super) fn route<'p>(&self, plan: &'p Plan) -> &'p RoutePlan {
         plan.route_at(self.route)
+    }
+
+    /// Whether the sidecar is asked for a stored answer.
+    pub(super) fn looks_up(&self) -> bool {
+        self.cache_wish == CacheWish::Use && !self.asked_plainly
     }
 
     pub(super) fn option(&self) -> Option<&Option_> {

@@ -83,8 +83,8 @@ impl Exchange {
             usage
         };
         let counted = budget::counted(&charges, price.as_ref(), &owed);
-        if facts.reserved_locally {
-            budget::settle_locally(&charges, &counted, facts.at_ns / 1_000_000_000, host);
+        if let Some(reserved_secs) = facts.reserved_locally {
+            budget::settle_locally(&charges, &counted, reserved_secs, host);
         }
         if plan.sidecar.is_some() {
             let route = facts.route(&plan);

@@ -36,6 +36,10 @@ impl Exchange {
         {
             effects.list.push(Effect::RemoveRequestHeader(name.clone()));
         }
+        if !effects.list.is_empty() {
+            // A route that a stranger's header picked must not stand.
+            effects.list.push(Effect::ClearRouteCache);
+        }
         let Some(format) = ours(headers) else { return };
         let index = vm.plan.route_index(headers);
         let route = vm.plan.route_at(index);
@@ -389,7 +393,13 @@ fn over_input_limit(
     else {
         return Ok(false);
     };
-    let Some(limit) = limits.of(&facts.caller.tenant, &facts.model_asked) else {
+    // A dated snapshot has its model's limit, unless it has one of its own.
+    let asked = facts.model_asked.as_str();
+    let listed = match limits.models.contains_key(asked) {
+        true => asked,
+        false => vm.plan.model(asked).map_or(asked, |(name, _)| name),
+    };
+    let Some(limit) = limits.of(&facts.caller.tenant, listed) else {
         return Ok(false);
     };
     if facts.expected.prompt_at_most <= limit {
@@ -443,9 +453,12 @@ fn option(
     choice: Choice,
 ) -> Option_ {
     let cache = &route.cache;
-    let cool = request
-        .temperature
-        .is_none_or(|temperature| temperature <= cache.max_temperature);
+    // Both providers sample at 1 where nothing is said; vectors are not sampled.
+    let temperature = match facts.format.kind() {
+        formats::Kind::Generation => request.temperature.unwrap_or(1.0),
+        formats::Kind::Embedding => 0.0,
+    };
+    let cool = temperature <= cache.max_temperature;
     let wanted =
         cache.mode != Mode::Off && plan.sidecar.is_some() && facts.cache_wish != CacheWish::Bypass;
     let key = (wanted && cool && facts.format.cacheable(request)).then(|| {

@@ -580,6 +580,28 @@ fn a_dry_cache_is_asked_and_its_hit_is_only_counted() {
 }
 
 #[test]
+fn a_sidecar_that_says_hit_for_ever_holds_no_request() {
+    // In mode dry the first hit is only counted; the second, to a call without a key, is nonsense.
+    let mut run = run(&format!(
+        r#"{SIDECAR},"cache":{{"mode":"dry"}},"budgets":[{{"per":"tenant","tokens":1000,"every":"day","over":"reject"}}]"#
+    ));
+    run.ask(&[], BODY);
+    assert!(run.say(hit(), ANSWER.as_bytes()).call().is_some());
+    let second = run.say(hit(), ANSWER.as_bytes());
+    assert!(second.call().is_none() && second.sent());
+    assert_eq!(second.counted("sidecar;result=nonsense;"), 1);
+}
+
+#[test]
+fn a_dated_snapshot_has_its_models_input_limit() {
+    let mut run = run(r#""trim":{"input_tokens":{"models":{"gpt-4o":5}}}"#);
+    let dated = BODY.replace("gpt-4o", "gpt-4o-2024-08-06");
+    assert_eq!(run.ask(&[], &dated).response().unwrap().0, 400);
+    let other = BODY.replace("gpt-4o", "gpt-4o-mini");
+    assert!(run.next().ask(&[], &other).sent());
+}
+
+#[test]
 fn callers_say_no_store_no_cache_and_trusted_ones_bypass_and_refresh() {
     let trust = r#""identity":{"trust":[{"header":{"name":"x-key","value":"k"}}]}"#;
     let config = format!(r#"{SIDECAR},{trust},"cache":{{}}"#);
@@ -621,7 +643,7 @@ fn errors_cut_answers_hot_requests_and_long_answers_are_not_stored() {
         run.answer(status, answer);
         run.done().0.unwrap().0.store.is_some()
     };
-    let plain = r#""cache":{"exact":{"max_temperature":0.5}}"#;
+    let plain = r#""cache":{}"#;
     assert!(stored(plain, BODY, "200", ANSWER));
     assert!(!stored(plain, BODY, "500", ANSWER));
     assert!(!stored(
@@ -633,10 +655,17 @@ fn errors_cut_answers_hot_requests_and_long_answers_are_not_stored() {
     assert!(!stored(plain, BODY, "200", "{\"broken"));
     assert!(!stored(
         plain,
-        &BODY.replace("\"zz\"", "\"temperature\": 0.9, \"zz\""),
+        &BODY.replace("\"zz\"", "\"temperature\": 1.1, \"zz\""),
         "200",
         ANSWER
     ));
+    let cool = r#""cache":{"exact":{"max_temperature":0.5}}"#;
+    let cold = BODY.replace("\"zz\"", "\"temperature\": 0.5, \"zz\"");
+    assert!(stored(cool, &cold, "200", ANSWER));
+    assert!(
+        !stored(cool, BODY, "200", ANSWER),
+        "a temperature that is not set is the providers' default of 1"
+    );
     assert!(!stored(
         r#""cache":{"exact":{"max_answer":10}}"#,
         BODY,
