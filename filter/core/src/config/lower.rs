@@ -316,6 +316,13 @@ impl Lower<'_> {
             // Tenants are apart by default, also where nobody said who they are.
             None => vec![Source::KeyHash],
         };
+        for source in &tenant {
+            if let Source::Header(name) = source {
+                self.warnings.push(format!(
+                    "identity.tenant: header `{name}` is believed from every caller; unless something in front of this filter sets or strips it, anyone can be any tenant"
+                ));
+            }
+        }
         let task = self.sources("identity.task", raw.task.as_deref().unwrap_or(&[]));
         let conversation = self.sources(
             "identity.conversation",

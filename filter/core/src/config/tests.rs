@@ -108,7 +108,10 @@ fn the_whole_config_becomes_a_plan() {
     assert_eq!(plan.encodings().len(), 2);
     assert_eq!(
         plan.warnings,
-        ["models.own: no price; its cost is reported as unknown"]
+        [
+            "identity.tenant: header `x-tenant` is believed from every caller; unless something in front of this filter sets or strips it, anyone can be any tenant",
+            "models.own: no price; its cost is reported as unknown"
+        ]
     );
 }
 
