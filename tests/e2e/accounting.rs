@@ -15,19 +15,23 @@ async fn over_the_sample_traffic_every_book_agrees_and_every_saving_adds_up() {
     let requests = traffic::read(&text).unwrap();
     let (mut costs, mut saved) = (Usd::ZERO, Usd::ZERO);
     let read = |value: Option<&str>| Usd::from_dollars(value.unwrap().parse().unwrap());
-    for request in &requests {
-        let mut client = stack.internal();
-        for (name, value) in &request.headers {
-            client = client.with(name, value);
+    // Twice, the second time with everything settled: then whatever can be stored is.
+    for pass in 1..=2 {
+        for request in &requests {
+            let mut client = stack.internal();
+            for (name, value) in &request.headers {
+                client = client.with(name, value);
+            }
+            let answer = client.post(&request.path, &request.body).await.unwrap();
+            assert_eq!(answer.status, 200, "{}: {}", request.body, answer.text());
+            if request.body["stream"] != true {
+                costs += read(answer.header("x-sluice-cost"));
+                saved += read(answer.header("x-sluice-saved"));
+            }
         }
-        let answer = client.post(&request.path, &request.body).await.unwrap();
-        assert_eq!(answer.status, 200, "{}: {}", request.body, answer.text());
-        if request.body["stream"] != true {
-            costs += read(answer.header("x-sluice-cost"));
-            saved += read(answer.header("x-sluice-saved"));
-        }
+        stack.settled(requests.len() * pass).await.unwrap();
     }
-    let records = stack.settled(requests.len()).await.unwrap();
+    let records = stack.settled(requests.len() * 2).await.unwrap();
     assert_eq!(stack.differences().await.unwrap(), Vec::<String>::new());
     let mut whole = (Usd::ZERO, Usd::ZERO);
     for record in &records {
@@ -53,7 +57,7 @@ async fn over_the_sample_traffic_every_book_agrees_and_every_saving_adds_up() {
             .iter()
             .filter(|record| record.cache == CacheResult::Hit)
             .count()
-            >= 30
+            >= 60
     );
     for tenant in ["acme", "globex", "initech", "umbrella", "hooli"] {
         assert!(
