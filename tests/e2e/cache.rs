@@ -299,6 +299,7 @@ async fn errors_cut_answers_hot_samples_and_long_answers_are_not_stored() {
     let mut sent = 0;
     let twice = async |change: Value, sent: &mut usize| -> (String, String) {
         let mut body = chat(EASY);
+        body["temperature"] = json!(0);
         merge(&mut body, change);
         let first = ask(&stack, &stack.client(), (CHAT.path, &body), sent).await;
         let second = ask(&stack, &stack.client(), (CHAT.path, &body), sent).await;
@@ -314,6 +315,11 @@ async fn errors_cut_answers_hot_samples_and_long_answers_are_not_stored() {
         twice(json!({"temperature": 0.9}), &mut sent).await,
         pair("bypass", "bypass"),
         "too hot"
+    );
+    assert_eq!(
+        twice(json!({"temperature": null}), &mut sent).await,
+        pair("bypass", "bypass"),
+        "not set is the provider's 1"
     );
     assert_eq!(
         twice(json!({"n": 8}), &mut sent).await,
@@ -334,7 +340,8 @@ async fn errors_cut_answers_hot_samples_and_long_answers_are_not_stored() {
         status: Some(500),
         ..Fault::default()
     });
-    let body = chat("What is the meaning of a 500?");
+    let mut body = chat("What is the meaning of a 500?");
+    body["temperature"] = json!(0);
     assert_eq!(
         stack.client().post(CHAT.path, &body).await.unwrap().status,
         500
@@ -347,6 +354,7 @@ async fn errors_cut_answers_hot_samples_and_long_answers_are_not_stored() {
     );
 
     let mut broken = CHAT.streamed("What is half a stream worth?");
+    broken["temperature"] = json!(0);
     stack.provider().fault(Fault {
         reset_after_chunks: Some(5),
         ..Fault::default()
