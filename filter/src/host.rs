@@ -8,8 +8,10 @@
     reason = "the proxy-wasm ABI is C functions over linear memory; this module is the only one that calls it"
 )]
 
+use std::ops::Range;
+
 use proxy_wasm::types::{BufferType, MapType, MetricType, StreamType};
-use sluice_core::exchange::Headers;
+use sluice_core::exchange::{Header, Headers};
 
 /// A status other than OK, as in proxy-wasm's `WasmResult`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,13 @@ unsafe extern "C" {
         size: *mut usize,
     ) -> u32;
     fn proxy_replace_header_map_value(
+        map: u32,
+        key: *const u8,
+        key_len: usize,
+        value: *const u8,
+        value_len: usize,
+    ) -> u32;
+    fn proxy_add_header_map_value(
         map: u32,
         key: *const u8,
         key_len: usize,
@@ -169,12 +178,13 @@ pub(crate) fn set_buffer(kind: BufferType, value: &[u8]) -> Result<()> {
 pub(crate) fn headers(map: MapType) -> Result<Headers> {
     // SAFETY: see `bytes`.
     let bytes = bytes(|data, size| unsafe { proxy_get_header_map_pairs(map as u32, data, size) })?;
-    // Nothing is malformed unless the host is; then there are fewer headers.
-    Ok(Headers(pairs(&bytes).unwrap_or_default()))
+    // Nothing is malformed unless the host is; then there are no headers.
+    let pairs = pairs(&bytes).unwrap_or_default();
+    Ok(Headers::new(bytes, pairs))
 }
 
 /// The ABI's map: count, the lengths of every key and value, then each with a NUL behind it.
-fn pairs(bytes: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
+fn pairs(bytes: &[u8]) -> Option<Vec<(Range<usize>, Range<usize>)>> {
     let number = |at: usize| {
         let bytes = bytes.get(at..at + 4)?.first_chunk::<4>()?;
         usize::try_from(u32::from_le_bytes(*bytes)).ok()
@@ -184,13 +194,12 @@ fn pairs(bytes: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
     let mut pairs = Vec::with_capacity(count.min(256));
     for index in 0..count {
         let mut next = |len: usize| {
-            let part = bytes.get(at..at.checked_add(len)?)?;
-            at += len + 1;
-            Some(part)
+            let part = at..at.checked_add(len)?;
+            at = part.end.checked_add(1)?;
+            (part.end <= bytes.len()).then_some(part)
         };
         let name = next(number(4 + index * 8)?)?;
-        let value = next(number(8 + index * 8)?)?.to_vec();
-        pairs.push((String::from_utf8_lossy(name).into_owned(), value));
+        pairs.push((name, next(number(8 + index * 8)?)?));
     }
     Some(pairs)
 }
@@ -207,6 +216,21 @@ pub(crate) fn set_header(map: MapType, name: &str, value: &str) -> Result<()> {
     // SAFETY: both are valid for the call.
     check(unsafe {
         proxy_replace_header_map_value(
+            map as u32,
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        )
+    })
+}
+
+/// Adds a header beside any of that name: cheaper than [`set_header`] where it is known that there
+/// is none.
+pub(crate) fn add_header(map: MapType, name: &str, value: &str) -> Result<()> {
+    // SAFETY: both are valid for the call.
+    check(unsafe {
+        proxy_add_header_map_value(
             map as u32,
             name.as_ptr(),
             name.len(),
@@ -265,14 +289,14 @@ pub(crate) fn resume(stream: StreamType) -> Result<()> {
 }
 
 /// Answers the client from here.
-pub(crate) fn respond(status: u16, headers: &[(String, String)], body: &[u8]) -> Result<()> {
+pub(crate) fn respond(status: u16, headers: &[Header], body: &[u8]) -> Result<()> {
     let mut map = (u32::try_from(headers.len()).unwrap_or(0))
         .to_le_bytes()
         .to_vec();
-    for text in headers.iter().flat_map(|(name, value)| [name, value]) {
+    for text in headers.iter().flat_map(|(name, value)| [*name, value]) {
         map.extend(u32::try_from(text.len()).unwrap_or(0).to_le_bytes());
     }
-    for text in headers.iter().flat_map(|(name, value)| [name, value]) {
+    for text in headers.iter().flat_map(|(name, value)| [*name, value]) {
         map.extend(text.as_bytes());
         map.push(0);
     }

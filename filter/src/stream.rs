@@ -81,7 +81,11 @@ impl Stream {
             let (what, done) = match effect {
                 Effect::SetRequestHeader(name, value) => (
                     "set_header",
-                    host::set_header(MapType::HttpRequestHeaders, &name, &value),
+                    host::set_header(MapType::HttpRequestHeaders, name, &value),
+                ),
+                Effect::AddRequestHeader(name, value) => (
+                    "add_header",
+                    host::add_header(MapType::HttpRequestHeaders, name, &value),
                 ),
                 Effect::RemoveRequestHeader(name) => (
                     "remove_header",
@@ -110,9 +114,9 @@ impl Stream {
                     flow = Flow::Pause;
                     ("respond", host::respond(status, &headers, &body))
                 }
-                Effect::SetResponseHeader(name, value) => (
-                    "set_header",
-                    host::set_header(MapType::HttpResponseHeaders, &name, &value),
+                Effect::AddResponseHeader(name, value) => (
+                    "add_header",
+                    host::add_header(MapType::HttpResponseHeaders, name, &value),
                 ),
                 Effect::RemoveResponseHeader(name) => (
                     "remove_header",
@@ -127,7 +131,7 @@ impl Stream {
                     continue;
                 }
                 Effect::ResumeResponse => ("resume", host::resume(StreamType::HttpResponse)),
-                Effect::SetState(name, value) => ("set_state", host::set_state(name, &value)),
+                Effect::SetState(value) => ("set_state", host::set_state("sluice", &value)),
                 Effect::Count(metric) => {
                     worker.change(&metric);
                     continue;

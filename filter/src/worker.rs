@@ -1,7 +1,6 @@
 //! What all streams of one root context (one worker, one config) share.
 
 use std::cell::{Cell, RefCell};
-
 use std::rc::Rc;
 
 use proxy_wasm::types::MetricType;
@@ -20,7 +19,7 @@ pub(crate) struct Worker {
     pub(crate) vm: RefCell<Vm>,
     /// The root's: it outlives a config, so that nothing is lost with one.
     pub(crate) settler: Rc<RefCell<Settler>>,
-    metrics: RefCell<FxHashMap<String, Option<u32>>>,
+    metrics: RefCell<Metrics>,
     /// Somebody reads debug lines.
     pub(crate) debugs: Cell<bool>,
 }
@@ -36,59 +35,84 @@ impl Worker {
     }
 
     pub(crate) fn change(&self, metric: &Metric) {
-        match metric {
-            Metric::Add(name, amount) => {
-                self.metric(MetricType::Counter, name, |id| {
-                    host::increment_metric(id, *amount)
-                });
-            }
-            Metric::Observe(name, value) => {
-                self.metric(MetricType::Histogram, name, |id| {
-                    host::record_metric(id, *value)
-                });
-            }
+        let (kind, name) = match metric {
+            Metric::Add(name, _) => (MetricType::Counter, name),
+            Metric::Observe(name, _) => (MetricType::Histogram, name),
+        };
+        let id = self
+            .metrics
+            .try_borrow_mut()
+            .ok()
+            .and_then(|mut metrics| metrics.made(kind, name));
+        if let Some(id) = id {
+            let _ = match *metric {
+                Metric::Add(_, amount) => host::increment_metric(id, amount),
+                Metric::Observe(_, value) => host::record_metric(id, value),
+            };
         }
     }
 
     pub(crate) fn add(&self, name: &str, amount: u64) {
-        self.metric(MetricType::Counter, name, |id| {
-            host::increment_metric(id, amount)
-        });
+        if let Some(id) = self.id(MetricType::Counter, name) {
+            let _ = host::increment_metric(id, amount);
+        }
     }
 
     /// The most that any worker's VM ever needed: linear memory never shrinks.
     pub(crate) fn tell_memory(&self) {
-        self.metric(MetricType::Gauge, "sluice.vm_memory_bytes", |id| {
-            host::raise_metric(id, host::memory_bytes())
-        });
+        if let Some(id) = self.id(MetricType::Gauge, "sluice.vm_memory_bytes") {
+            let _ = host::raise_metric(id, host::memory_bytes());
+        }
     }
 
-    /// A metric that cannot be kept is not worth a request: nothing is done about it but a line.
-    fn metric(&self, kind: MetricType, name: &str, change: impl FnOnce(u32) -> host::Result<()>) {
-        let Ok(mut metrics) = self.metrics.try_borrow_mut() else {
-            return;
-        };
-        let id = match metrics.get(name) {
-            Some(id) => *id,
-            None if metrics.len() >= METRICS => return,
-            None => {
-                let id = host::define_metric(kind, name);
-                if let Err(status) = id {
-                    log::warn!("metric {name} cannot be defined: {status:?}");
-                }
-                metrics.insert(name.to_owned(), id.ok());
-                id.ok()
-            }
-        };
-        if let Some(id) = id {
-            let _ = change(id);
-        }
+    fn id(&self, kind: MetricType, name: &str) -> Option<u32> {
+        self.metrics.try_borrow_mut().ok()?.named(kind, name)
     }
 
     /// A host call failed. The request goes on; that it did is counted.
     pub(crate) fn failed(&self, call: &'static str, status: host::Status) {
         log::debug!("{call}: {status:?}");
         self.add(&format!("sluice.host_error;call={call};"), 1);
+    }
+}
+
+/// Envoy's ids of metrics. Envoy gives a new one, and keeps it, each time that it is asked.
+#[derive(Default)]
+struct Metrics {
+    by_name: FxHashMap<String, Option<u32>>,
+    /// By the place of a name that the core made, which it does once; kept here, so that no other
+    /// name can take its place.
+    by_place: FxHashMap<usize, (Rc<str>, Option<u32>)>,
+}
+
+impl Metrics {
+    /// The id for a name that the core made. None where the metric cannot be kept, which is not
+    /// worth a request: nothing is done about it but a line.
+    fn made(&mut self, kind: MetricType, name: &Rc<str>) -> Option<u32> {
+        let place = Rc::as_ptr(name).cast::<u8>() as usize;
+        if let Some((_, id)) = self.by_place.get(&place) {
+            return *id;
+        }
+        let id = self.named(kind, name);
+        if self.by_place.len() < METRICS {
+            self.by_place.insert(place, (name.clone(), id));
+        }
+        id
+    }
+
+    fn named(&mut self, kind: MetricType, name: &str) -> Option<u32> {
+        if let Some(id) = self.by_name.get(name) {
+            return *id;
+        }
+        if self.by_name.len() >= METRICS {
+            return None;
+        }
+        let id = host::define_metric(kind, name);
+        if let Err(status) = id {
+            log::warn!("metric {name} cannot be defined: {status:?}");
+        }
+        self.by_name.insert(name.to_owned(), id.ok());
+        id.ok()
     }
 }
 

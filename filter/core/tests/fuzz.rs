@@ -269,7 +269,7 @@ impl Told {
                         "valid JSON stays valid JSON"
                     );
                 }
-                Effect::SetRequestHeader(..) => self.changed = true,
+                Effect::SetRequestHeader(..) | Effect::AddRequestHeader(..) => self.changed = true,
                 Effect::Settle(settle, answer) => {
                     self.settled += 1;
                     let record = &settle.record;

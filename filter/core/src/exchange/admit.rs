@@ -31,7 +31,7 @@ impl Exchange {
             return;
         };
         if !vm.breaker.allows(sidecar, host.now_ns()) {
-            effects.count("sidecar;result=skipped;", 1);
+            effects.count(vm, ("sidecar", &[("result", "skipped")]), 1);
             self.without_sidecar(vm, host, effects);
             return;
         }
@@ -101,22 +101,19 @@ impl Exchange {
         let Some(sidecar) = &plan.sidecar else { return };
         let Some(Frame { head, body }) = read else {
             vm.breaker.failed(sidecar, host.now_ns());
-            effects.count(
-                if reply.is_some() {
-                    "sidecar;result=nonsense;"
-                } else {
-                    "sidecar;result=failed;"
-                },
-                1,
-            );
+            let result = match reply {
+                Some(_) => "nonsense",
+                None => "failed",
+            };
+            effects.count(vm, ("sidecar", &[("result", result)]), 1);
             self.without_sidecar(vm, host, effects);
             return;
         };
         vm.breaker.succeeded();
-        effects.count("sidecar;result=ok;", 1);
+        effects.count(vm, ("sidecar", &[("result", "ok")]), 1);
         let rules = vm.plan.budgets.len();
         for rule in head.over.iter().filter(|rule| usize::from(**rule) < rules) {
-            effects.count(format_args!("budget_over;rule={rule};action=pass;"), 1);
+            count_over(*rule, "pass", vm, effects);
         }
         let Some(facts) = self.facts.as_mut() else {
             return;
@@ -197,8 +194,8 @@ impl Exchange {
         facts.usage = Some(entry.usage);
         facts.body = String::new();
         let mut headers = vec![
-            ("content-type".to_owned(), content_type.to_owned()),
-            ("age".to_owned(), age_secs.to_string()),
+            ("content-type", content_type.into()),
+            ("age", age_secs.to_string().into()),
         ];
         headers.extend(facts.answer_headers(&plan));
         headers.extend(facts.cost_headers(&plan));
@@ -225,7 +222,7 @@ impl Exchange {
                 message: "Budgets cannot be checked at the moment; try again shortly.".into(),
                 code: "budgets_unavailable",
             };
-            self.refuse(&error, vec![("retry-after".into(), "1".into())], effects);
+            self.refuse(&error, vec![("retry-after", "1".into())], effects);
             return;
         }
         if facts.cache == CacheResult::Miss {
@@ -253,7 +250,7 @@ impl Exchange {
                 continue;
             }
             for rule in over {
-                effects.count(format_args!("budget_over;rule={rule};action=pass;"), 1);
+                count_over(rule, "pass", vm, effects);
             }
             match decision {
                 Local::Go(plan) => {
@@ -281,22 +278,22 @@ impl Exchange {
         limit: u64,
         used: u64,
         reset_secs: u64,
-        vm: &Vm,
+        vm: &mut Vm,
         effects: &mut Effects,
     ) {
         let Some(budget) = vm.plan.budgets.get(usize::from(rule)) else {
             self.send(vm, effects);
             return;
         };
-        effects.count(format_args!("budget_over;rule={rule};action=reject;"), 1);
-        let show = |amount: u64| match budget.unit {
+        let (unit, window) = (budget.unit, budget.every.name());
+        count_over(rule, "reject", vm, effects);
+        let show = |amount: u64| match unit {
             sluice_wire::Unit::Tokens => format!("{amount} tokens"),
             sluice_wire::Unit::Usd => format!(
                 "${}",
                 sluice_wire::Usd(i64::try_from(amount).unwrap_or(i64::MAX))
             ),
         };
-        let window = budget.every.name();
         let error = ApiError {
             kind: ErrorKind::RateLimited,
             message: format!(
@@ -306,27 +303,29 @@ impl Exchange {
             ),
             code: "budget_exceeded",
         };
-        let kind = match budget.unit {
-            sluice_wire::Unit::Tokens => "tokens",
-            sluice_wire::Unit::Usd => "dollars",
-        };
-        let plain = |amount: u64| match budget.unit {
+        let plain = |amount: u64| match unit {
             sluice_wire::Unit::Tokens => amount.to_string(),
             sluice_wire::Unit::Usd => {
                 sluice_wire::Usd(i64::try_from(amount).unwrap_or(i64::MAX)).to_string()
             }
         };
+        let names = match unit {
+            sluice_wire::Unit::Tokens => [
+                "x-ratelimit-limit-tokens",
+                "x-ratelimit-remaining-tokens",
+                "x-ratelimit-reset-tokens",
+            ],
+            sluice_wire::Unit::Usd => [
+                "x-ratelimit-limit-dollars",
+                "x-ratelimit-remaining-dollars",
+                "x-ratelimit-reset-dollars",
+            ],
+        };
         let headers = vec![
-            ("retry-after".to_owned(), reset_secs.max(1).to_string()),
-            (format!("x-ratelimit-limit-{kind}"), plain(limit)),
-            (
-                format!("x-ratelimit-remaining-{kind}"),
-                plain(limit.saturating_sub(used)),
-            ),
-            (
-                format!("x-ratelimit-reset-{kind}"),
-                format!("{reset_secs}s"),
-            ),
+            ("retry-after", reset_secs.max(1).to_string().into()),
+            (names[0], plain(limit).into()),
+            (names[1], plain(limit.saturating_sub(used)).into()),
+            (names[2], format!("{reset_secs}s").into()),
         ];
         self.refuse(&error, headers, effects);
     }
@@ -349,16 +348,22 @@ impl Exchange {
         }
         let on = facts.route(&vm.plan).route.mode == Mode::On;
         if let Some(tier) = facts.tier(&vm.plan).filter(|_| on) {
-            effects.list.push(Effect::SetRequestHeader(
-                header::TIER.into(),
-                tier.to_owned(),
-            ));
-            effects.list.push(Effect::SetRequestHeader(
-                header::MODEL.into(),
-                facts.model().to_owned(),
-            ));
+            // Whatever came under these names was removed with the headers.
+            let (tier, model) = (tier.to_owned(), facts.model().to_owned());
+            effects
+                .list
+                .push(Effect::AddRequestHeader(header::TIER, tier.into()));
+            effects
+                .list
+                .push(Effect::AddRequestHeader(header::MODEL, model.into()));
             effects.list.push(Effect::ClearRouteCache);
         }
         effects.list.push(Effect::ResumeRequest);
     }
+}
+
+/// A budget was over its limit, and what came of it.
+fn count_over(rule: u16, action: &str, vm: &mut Vm, effects: &mut Effects) {
+    let labels = [("rule", &*rule.to_string()), ("action", action)];
+    effects.count(vm, ("budget_over", &labels), 1);
 }

@@ -1,9 +1,11 @@
 //! What the host is to do after an event.
 
-use std::fmt;
+use std::borrow::Cow;
+use std::rc::Rc;
 
 use sluice_wire::Settle;
 
+use super::Vm;
 use crate::formats::{ApiError, Format};
 
 /// Whether the request or response that the event was about may go on.
@@ -29,7 +31,9 @@ pub struct Effects {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Set a request header (replacing all of that name).
-    SetRequestHeader(String, String),
+    SetRequestHeader(&'static str, Cow<'static, str>),
+    /// Add a request header of which it is known that there is none: cheaper than setting it.
+    AddRequestHeader(&'static str, Cow<'static, str>),
     /// Remove a request header.
     RemoveRequestHeader(String),
     /// Replace the whole buffered request body. `content-length` is adjusted by the host.
@@ -52,12 +56,12 @@ pub enum Effect {
         /// HTTP status.
         status: ReplyStatus,
         /// Headers, `content-type` included.
-        headers: Vec<(String, String)>,
+        headers: Vec<Header>,
         /// Body.
         body: Vec<u8>,
     },
-    /// Set a response header (replacing all of that name).
-    SetResponseHeader(String, String),
+    /// Add a response header of which it is known that there is none.
+    AddResponseHeader(&'static str, Cow<'static, str>),
     /// Remove a response header.
     RemoveResponseHeader(String),
     /// Replace the response bytes that the event was about (all buffered, or this chunk).
@@ -65,8 +69,8 @@ pub enum Effect {
     ReplaceResponseBody(Vec<u8>),
     /// Let the paused response go on.
     ResumeResponse,
-    /// Filter state under `wasm.NAME`, for access logs.
-    SetState(&'static str, String),
+    /// Filter state under `wasm.sluice`, for access logs: `key=value` pairs.
+    SetState(String),
     /// Count something.
     Count(Metric),
     /// Hand to the queue that settles with the sidecar in the background. The bytes are those of
@@ -76,23 +80,39 @@ pub enum Effect {
     Debug(String),
 }
 
+/// A header of ours.
+pub type Header = (&'static str, Cow<'static, str>);
+
 /// HTTP status of an answer of ours.
 pub type ReplyStatus = u16;
 
-/// An Envoy metric to change. Names carry their labels (`;name=value`), from bounded sets only.
+/// An Envoy metric to change. Names carry their labels (`;name=value;`), from bounded sets only, and
+/// are made once per VM: the same name is the same allocation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Metric {
     /// Add to a counter.
-    Add(String, u64),
+    Add(Rc<str>, u64),
     /// Record into a histogram.
-    Observe(String, u64),
+    Observe(Rc<str>, u64),
 }
 
 impl Effects {
-    /// Adds to the counter `sluice.NAME`.
-    pub(super) fn count(&mut self, name: impl fmt::Display, amount: u64) {
+    /// Adds to the counter `sluice.FAMILY` with these labels.
+    pub(super) fn count(
+        &mut self,
+        vm: &mut Vm,
+        (family, labels): (&str, &[(&str, &str)]),
+        amount: u64,
+    ) {
+        let name = vm.names.get(family, labels);
+        self.list.push(Effect::Count(Metric::Add(name, amount)));
+    }
+
+    /// Headers of ours; what upstream said under these names was removed with its headers.
+    pub(super) fn add_response_headers(&mut self, headers: impl IntoIterator<Item = Header>) {
+        let headers = headers.into_iter();
         self.list
-            .push(Effect::Count(Metric::Add(format!("sluice.{name}"), amount)));
+            .extend(headers.map(|(name, value)| Effect::AddResponseHeader(name, value)));
     }
 
     /// Answers the client with an error of ours, in the shape of the API that it spoke.
@@ -100,9 +120,9 @@ impl Effects {
         &mut self,
         format: &dyn Format,
         error: &ApiError,
-        headers: Vec<(String, String)>,
+        headers: Vec<Header>,
     ) {
-        let mut all = vec![("content-type".to_owned(), "application/json".to_owned())];
+        let mut all = vec![("content-type", "application/json".into())];
         all.extend(headers);
         let body = format.error(error).into_bytes();
         self.list.push(Effect::Respond {

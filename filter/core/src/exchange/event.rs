@@ -1,26 +1,59 @@
 //! What happens to a request, as its host (Envoy, a test, the fuzzer) tells it.
 
-/// Header names (lower case, pseudo-headers included) and values, in order.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Headers(pub Vec<(String, Vec<u8>)>);
+use std::ops::Range;
+
+/// Header names (lower case, pseudo-headers included) and values, in order: places in one buffer,
+/// which is the host's own where it has one, so that a request's headers cost no copy each.
+#[derive(Clone, Debug, Default)]
+pub struct Headers {
+    bytes: Vec<u8>,
+    pairs: Vec<(Range<usize>, Range<usize>)>,
+}
 
 impl Headers {
+    /// Names and values at these places in `bytes`. One that lies outside reads as empty.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>, pairs: Vec<(Range<usize>, Range<usize>)>) -> Headers {
+        Headers { bytes, pairs }
+    }
+
     /// The first value of `name` (lower case), if it is UTF-8.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.0.iter().find(|(key, _)| key == name)?;
+        let (_, value) = self.iter().find(|(key, _)| *key == name.as_bytes())?;
         std::str::from_utf8(value).ok()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let at = |place: &Range<usize>| self.bytes.get(place.clone()).unwrap_or_default();
+        self.pairs
+            .iter()
+            .map(move |(name, value)| (at(name), at(value)))
+    }
+
+    /// The names that begin with `prefix`.
+    pub fn names_with<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        let names = self.iter().map(|(name, _)| name);
+        names
+            .filter(move |name| name.starts_with(prefix.as_bytes()))
+            .filter_map(|name| std::str::from_utf8(name).ok())
     }
 }
 
-impl<N: Into<String>, V: Into<Vec<u8>>> FromIterator<(N, V)> for Headers {
+impl<N: AsRef<str>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
-        Headers(
-            pairs
-                .into_iter()
-                .map(|(name, value)| (name.into(), value.into()))
-                .collect(),
-        )
+        let mut headers = Headers::default();
+        let put = |bytes: &mut Vec<u8>, part: &[u8]| {
+            bytes.extend_from_slice(part);
+            bytes.len() - part.len()..bytes.len()
+        };
+        for (name, value) in pairs {
+            let name = put(&mut headers.bytes, name.as_ref().as_bytes());
+            let value = put(&mut headers.bytes, value.as_ref());
+            headers.pairs.push((name, value));
+        }
+        headers
     }
 }
 

@@ -1,8 +1,11 @@
 //! The end: the ledger record, the budgets' actual charge, the answer to store, the metrics.
 
+use std::fmt::Write as _;
+
 use sluice_wire::{CacheResult, EntryHead, Lever, Outcome, Record, Settle, Store, Usage, Usd};
 
 use super::facts::Facts;
+use super::response::dollars;
 use super::{Effect, Effects, Exchange, Host, Metric, Phase, Vm};
 use crate::config::{Plan, Price};
 use crate::policy::accounting::{self, Bill};
@@ -45,37 +48,18 @@ impl Exchange {
         }
         let usage = facts.usage.unwrap_or_default();
         let bill = facts.bill(&plan);
-        let record = facts.record(&plan, &bill, estimated);
-        metrics(&record, &plan, effects);
+        facts.count(&bill, estimated, vm, effects);
         effects
             .list
-            .push(Effect::SetState("sluice.model", record.model.clone()));
-        effects
-            .list
-            .push(Effect::SetState("sluice.tier", record.tier.clone()));
-        effects.list.push(Effect::SetState(
-            "sluice.cache",
-            record.cache.name().to_owned(),
-        ));
-        effects
-            .list
-            .push(Effect::SetState("sluice.cost", dollars(record.cost)));
-        effects.list.push(Effect::SetState(
-            "sluice.saved",
-            dollars(bill.saved_total()),
-        ));
-        effects.list.push(Effect::SetState(
-            "sluice.tokens",
-            record.usage.total().to_string(),
-        ));
+            .push(Effect::SetState(facts.state(&plan, &bill)));
 
         // A hit and a refusal reserved nothing and draw nothing.
         let draws = facts.cache != CacheResult::Hit && facts.outcome != Outcome::Rejected;
-        let charges = facts
-            .option()
-            .filter(|_| draws)
-            .map(|option| option.charges.clone())
-            .unwrap_or_default();
+        let chosen = facts.chosen;
+        let charges = match facts.options.get_mut(chosen) {
+            Some(option) if draws => std::mem::take(&mut option.charges),
+            _ => Vec::new(),
+        };
         let price = plan.model(facts.model()).and_then(|(_, model)| model.price);
         let owed = if free(&facts) {
             Usage::default()
@@ -105,14 +89,12 @@ impl Exchange {
                 },
                 len: answer.len() as u64,
             });
-            effects.list.push(Effect::Settle(
-                Box::new(Settle {
-                    record,
-                    counted,
-                    store,
-                }),
-                answer,
-            ));
+            let settle = Settle {
+                record: facts.record(&plan, &bill, estimated),
+                counted,
+                store,
+            };
+            effects.list.push(Effect::Settle(Box::new(settle), answer));
         }
     }
 }
@@ -154,17 +136,19 @@ impl Facts {
         accounting::bill(&facts, &self.usage.unwrap_or_default())
     }
 
-    fn record(&self, plan: &Plan, bill: &Bill, estimated: bool) -> Record {
+    /// The ledger's record; labels move into it.
+    fn record(&mut self, plan: &Plan, bill: &Bill, estimated: bool) -> Record {
+        let caller = std::mem::take(&mut self.caller);
         Record {
-            id: self.id.clone(),
+            id: std::mem::take(&mut self.id),
             at_ms: self.at_ns / 1_000_000,
-            tenant: self.caller.tenant.clone(),
-            task: self.caller.task.clone(),
-            conversation: self.caller.conversation.clone(),
+            tenant: caller.tenant,
+            task: caller.task,
+            conversation: caller.conversation,
             route: self.route(plan).name.clone(),
             endpoint: self.format.name().to_owned(),
-            model_asked: bounded(&self.model_asked),
-            model: bounded(self.model()),
+            model_asked: bounded(&self.model_asked).to_owned(),
+            model: bounded(self.model()).to_owned(),
             tier: self.tier(plan).unwrap_or_default().to_owned(),
             score_milli: self.score.map(|score| (score * 1000.0).round() as u16),
             stream: self.stream,
@@ -179,6 +163,92 @@ impl Facts {
             would_save: bill.would_save,
         }
     }
+
+    /// What access logs show, as logfmt: `model=gpt-4o-mini tier=small cache=miss tokens=110
+    /// cost_usd=0.0001 saved_usd=0.0012`. One value, because each that is set costs Envoy as much
+    /// as reading the request's headers does.
+    fn state(&self, plan: &Plan, bill: &Bill) -> String {
+        let mut state = String::with_capacity(128);
+        state.push_str("model=");
+        let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\');
+        let model = bounded(self.model());
+        if !model.is_empty() && model.bytes().all(plain) {
+            state.push_str(model);
+        } else {
+            // The client chose it: quoted and escaped, it stays one value on one line.
+            state.push_str(&serde_json::Value::from(model).to_string());
+        }
+        let _ = write!(
+            state,
+            " tier={} cache={} tokens={} cost_usd={} saved_usd={}",
+            self.tier(plan).unwrap_or("none"),
+            self.cache.name(),
+            self.usage.unwrap_or_default().total(),
+            dollars(bill.cost),
+            dollars(bill.saved_total()),
+        );
+        state
+    }
+
+    /// Envoy's counters and histograms.
+    fn count(&self, bill: &Bill, estimated: bool, vm: &mut Vm, effects: &mut Effects) {
+        let plan = vm.plan.clone();
+        // From the config, so that no client can make names without end.
+        let model = plan.model(self.model()).map_or("other", |(name, _)| name);
+        let by_model = ("model", model);
+        let labels = [
+            ("endpoint", self.format.name()),
+            by_model,
+            ("tier", self.tier(&plan).unwrap_or("none")),
+            ("cache", self.cache.name()),
+            ("outcome", self.outcome.name()),
+        ];
+        effects.count(vm, ("requests", &labels), 1);
+        // Tokens that upstream worked for; those of a cached answer are told apart.
+        let source = match self.cache {
+            CacheResult::Hit => "cache",
+            _ => "upstream",
+        };
+        let usage = self.usage.unwrap_or_default();
+        for (kind, tokens) in [
+            ("prompt", usage.prompt),
+            ("prompt_cached", usage.cached),
+            ("completion", usage.completion),
+            ("reasoning", usage.reasoning),
+        ] {
+            if tokens > 0 {
+                let labels = [by_model, ("source", source), ("kind", kind)];
+                effects.count(vm, ("tokens", &labels), tokens);
+            }
+        }
+        let nano = |usd: Usd| u64::try_from(usd.0).unwrap_or(0).saturating_add(500) / 1000;
+        match (bill.as_asked, bill.cost) {
+            (Some(as_asked), Some(cost)) => {
+                let as_asked = nano(as_asked);
+                effects.count(vm, ("spend_as_asked_nanodollars", &[by_model]), as_asked);
+                effects.count(vm, ("spend_nanodollars", &[by_model]), nano(cost));
+            }
+            _ => effects.count(vm, ("unpriced", &[by_model]), 1),
+        }
+        if estimated {
+            effects.count(vm, ("estimated", &[by_model]), 1);
+        }
+        for lever in Lever::ALL {
+            for (name, saved) in [
+                ("saved_nanodollars", bill.saved.of(lever)),
+                ("would_save_nanodollars", bill.would_save.of(lever)),
+            ] {
+                if saved > Usd::ZERO {
+                    effects.count(vm, (name, &[("lever", lever.name())]), nano(saved));
+                }
+            }
+        }
+        if self.outcome == Outcome::Answered && usage.total() > 0 {
+            let name = vm.names.get("request_tokens", &[by_model]);
+            let observed = Metric::Observe(name, usage.total());
+            effects.list.push(Effect::Count(observed));
+        }
+    }
 }
 
 /// Nothing is owed: refused by us, refused by upstream.
@@ -187,76 +257,10 @@ fn free(facts: &Facts) -> bool {
 }
 
 /// A model's name as the ledger keeps it: the client chose it.
-fn bounded(name: &str) -> String {
-    name.chars().take(128).collect()
-}
-
-fn dollars(amount: Option<Usd>) -> String {
-    amount.map_or_else(|| "unknown".to_owned(), |usd| usd.to_string())
-}
-
-fn metrics(record: &Record, plan: &Plan, effects: &mut Effects) {
-    // From the config, so that no client can make names without end.
-    let model = plan.model(&record.model).map_or("other", |(name, _)| name);
-    let tier = if record.tier.is_empty() {
-        "none"
-    } else {
-        record.tier.as_str()
-    };
-    let (cache, outcome) = (record.cache.name(), record.outcome.name());
-    let endpoint = &record.endpoint;
-    effects.count(
-        format_args!("requests;endpoint={endpoint};model={model};tier={tier};cache={cache};outcome={outcome};"),
-        1,
-    );
-    // Tokens that upstream worked for; those of a cached answer are told apart.
-    let source = if record.cache == CacheResult::Hit {
-        "cache"
-    } else {
-        "upstream"
-    };
-    let usage = &record.usage;
-    for (kind, tokens) in [
-        ("prompt", usage.prompt),
-        ("prompt_cached", usage.cached),
-        ("completion", usage.completion),
-        ("reasoning", usage.reasoning),
-    ] {
-        if tokens > 0 {
-            effects.count(
-                format_args!("tokens;model={model};source={source};kind={kind};"),
-                tokens,
-            );
-        }
-    }
-    let nano = |usd: Usd| u64::try_from(usd.0).unwrap_or(0).saturating_add(500) / 1000;
-    match (record.as_asked, record.cost) {
-        (Some(as_asked), Some(cost)) => {
-            effects.count(
-                format_args!("spend_as_asked_nanodollars;model={model};"),
-                nano(as_asked),
-            );
-            effects.count(format_args!("spend_nanodollars;model={model};"), nano(cost));
-        }
-        _ => effects.count(format_args!("unpriced;model={model};"), 1),
-    }
-    if record.estimated {
-        effects.count(format_args!("estimated;model={model};"), 1);
-    }
-    for lever in Lever::ALL {
-        for (name, saved) in [
-            ("saved_nanodollars", record.saved.of(lever)),
-            ("would_save_nanodollars", record.would_save.of(lever)),
-        ] {
-            if saved > Usd::ZERO {
-                effects.count(format_args!("{name};lever={};", lever.name()), nano(saved));
-            }
-        }
-    }
-    if outcome == "answered" && usage.total() > 0 {
-        effects.list.push(Effect::Count(Metric::Observe(
-            format!("sluice.request_tokens;model={model};"),
-            usage.total(),
-        )));
-    }
+fn bounded(name: &str) -> &str {
+    let end = name
+        .char_indices()
+        .nth(128)
+        .map_or(name.len(), |(at, _)| at);
+    name.get(..end).unwrap_or(name)
 }

@@ -13,13 +13,14 @@ mod effect;
 mod event;
 mod facts;
 mod finish;
+mod names;
 mod request;
 mod response;
 #[cfg(test)]
 mod tests;
 mod vm;
 
-pub use effect::{Effect, Effects, Flow, Metric, ReplyStatus};
+pub use effect::{Effect, Effects, Flow, Header, Metric, ReplyStatus};
 pub use event::{Event, Headers, Host};
 pub use vm::Vm;
 

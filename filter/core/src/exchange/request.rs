@@ -3,7 +3,7 @@
 use sluice_wire::{CacheResult, Over, Usage, header};
 
 use super::facts::{CacheWish, Facts, Option_};
-use super::{Effect, Effects, Exchange, Flow, Headers, Host, Phase, Vm};
+use super::{Effect, Effects, Exchange, Flow, Header, Headers, Host, Phase, Vm};
 use crate::config::{Mode, OnFailure, Plan, RoutePlan};
 use crate::formats::{self, ApiError, ErrorKind, Request};
 use crate::json;
@@ -29,12 +29,8 @@ impl Exchange {
         let caller = identity::identify(&vm.plan.identity, headers, host);
         // Control headers are ours: a stranger's are removed, a trusted caller's are read here and
         // removed too, so that none reaches a provider.
-        for (name, _) in headers
-            .0
-            .iter()
-            .filter(|(name, _)| name.starts_with(header::PREFIX))
-        {
-            effects.list.push(Effect::RemoveRequestHeader(name.clone()));
+        for name in headers.names_with(header::PREFIX) {
+            effects.list.push(Effect::RemoveRequestHeader(name.into()));
         }
         if !effects.list.is_empty() {
             // A route that a stranger's header picked must not stand.
@@ -42,7 +38,8 @@ impl Exchange {
         }
         let Some(format) = ours(headers) else { return };
         let index = vm.plan.route_index(headers);
-        let route = vm.plan.route_at(index);
+        let plan = vm.plan.clone();
+        let route = plan.route_at(index);
         if end_of_stream || route.mode == Mode::Off {
             return;
         }
@@ -55,11 +52,16 @@ impl Exchange {
         }
         let levers = [route.route.mode, route.trim.mode, route.cache.mode];
         let may_touch =
-            route.mode == Mode::On && (levers.contains(&Mode::On) || !vm.plan.budgets.is_empty());
-        if may_touch {
-            // A compressed answer could be neither accounted nor stored.
+            route.mode == Mode::On && (levers.contains(&Mode::On) || !plan.budgets.is_empty());
+        if may_touch
+            && headers
+                .get("accept-encoding")
+                .is_some_and(|it| it != "identity")
+        {
+            // A compressed answer could be neither accounted nor stored. Who names no coding gets
+            // none from any provider.
             effects.list.push(Effect::SetRequestHeader(
-                "accept-encoding".into(),
+                "accept-encoding",
                 "identity".into(),
             ));
         }
@@ -74,9 +76,15 @@ impl Exchange {
         let cache_wish = cache_wish(headers.get("cache-control"), control(header::CACHE));
         let kept = [":authority", ":path"].iter().chain(format.key_headers());
         let kept = kept
-            .filter_map(|name| Some(((*name).to_owned(), headers.get(name)?.as_bytes().to_vec())))
+            .filter(|_| route.cache.mode != Mode::Off)
+            .filter_map(|name| Some((name, headers.get(name)?)))
             .collect();
-        let facts = Facts::new(request_id(headers, vm, host), host.now_ns(), format, caller);
+        let id = match plan.sidecar {
+            Some(_) => request_id(headers, vm, host),
+            // Nobody is told of this request.
+            None => String::new(),
+        };
+        let facts = Facts::new(id, host.now_ns(), format, caller);
         self.facts = Some(Box::new(Facts {
             route: index,
             headers: kept,
@@ -112,7 +120,7 @@ impl Exchange {
     fn fits(
         &mut self,
         size: usize,
-        vm: &Vm,
+        vm: &mut Vm,
         effects: &mut Effects,
         format: &'static dyn formats::Format,
     ) -> bool {
@@ -120,7 +128,7 @@ impl Exchange {
         if size <= limits.request_body {
             return true;
         }
-        effects.count("too_large", 1);
+        effects.count(vm, ("too_large", &[]), 1);
         self.phase = Phase::Passing;
         self.facts = None;
         if limits.on_failure == OnFailure::Closed {
@@ -160,7 +168,7 @@ impl Exchange {
                 effects
                     .list
                     .push(Effect::Debug(format!("passes untouched: {reason}")));
-                effects.count("unread", 1);
+                effects.count(vm, ("unread", &[]), 1);
                 self.phase = Phase::Passing;
                 effects.list.push(Effect::ResumeRequest);
                 return;
@@ -175,12 +183,7 @@ impl Exchange {
     }
 
     /// Answers with an error of ours.
-    pub(super) fn refuse(
-        &mut self,
-        error: &ApiError,
-        headers: Vec<(String, String)>,
-        effects: &mut Effects,
-    ) {
+    pub(super) fn refuse(&mut self, error: &ApiError, headers: Vec<Header>, effects: &mut Effects) {
         self.phase = Phase::Local;
         let Some(facts) = self.facts.as_mut() else {
             return;
@@ -417,10 +420,8 @@ fn over_input_limit(
         Over::Shadow => "shadow",
     };
     let dry = route.trim.mode == Mode::Dry;
-    effects.count(
-        format_args!("input_limit;action={};", if dry { "dry" } else { word }),
-        1,
-    );
+    let action = if dry { "dry" } else { word };
+    effects.count(vm, ("input_limit", &[("action", action)]), 1);
     match limits.over {
         _ if dry => Ok(false),
         Over::Shadow => Ok(false),

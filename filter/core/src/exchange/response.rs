@@ -1,9 +1,11 @@
 //! The answer's way: held to put its cost into headers, or streamed with an eye on its usage.
 
-use sluice_wire::{Outcome, header};
+use std::borrow::Cow;
+
+use sluice_wire::{Outcome, Usd, header};
 
 use super::facts::Facts;
-use super::{Effect, Effects, Exchange, Flow, Headers, Phase, Vm};
+use super::{Effect, Effects, Exchange, Flow, Header, Headers, Phase, Vm};
 use crate::config::Plan;
 use crate::formats::{Answer, Tap, UsageScan};
 
@@ -20,14 +22,8 @@ impl Exchange {
             return;
         }
         // What an upstream says in our name is not ours.
-        for (name, _) in headers
-            .0
-            .iter()
-            .filter(|(name, _)| name.starts_with(header::PREFIX))
-        {
-            effects
-                .list
-                .push(Effect::RemoveResponseHeader(name.clone()));
+        for name in headers.names_with(header::PREFIX) {
+            effects.list.push(Effect::RemoveResponseHeader(name.into()));
         }
         // Also an answer that came while the request was still held (an Envoy error): nothing was
         // asked upstream.
@@ -40,15 +36,11 @@ impl Exchange {
             return;
         };
         facts.status = status(headers);
-        for (name, value) in facts.answer_headers(&vm.plan) {
-            effects.list.push(Effect::SetResponseHeader(name, value));
-        }
+        effects.add_response_headers(facts.answer_headers(&vm.plan));
         self.phase = Phase::Streaming;
         if facts.status >= 400 {
             facts.outcome = Outcome::UpstreamError;
-            for (name, value) in facts.cost_headers(&vm.plan) {
-                effects.list.push(Effect::SetResponseHeader(name, value));
-            }
+            effects.add_response_headers(facts.cost_headers(&vm.plan));
             return;
         }
         if end_of_stream {
@@ -63,7 +55,7 @@ impl Exchange {
             .get("content-encoding")
             .is_none_or(|coding| coding.eq_ignore_ascii_case("identity"));
         if !readable {
-            effects.count("unread_answer", 1);
+            effects.count(vm, ("unread_answer", &[]), 1);
         } else if content_type.starts_with("text/event-stream") {
             facts.tap = Some(Tap::new(facts.format, facts.hiding));
             if facts.hiding {
@@ -121,9 +113,7 @@ impl Exchange {
         if answer.complete && facts.stores(&vm.plan, all.len()) {
             facts.answer = Some(all.to_vec());
         }
-        for (name, value) in facts.cost_headers(&vm.plan) {
-            effects.list.push(Effect::SetResponseHeader(name, value));
-        }
+        effects.add_response_headers(facts.cost_headers(&vm.plan));
         self.phase = Phase::Streaming;
         effects.list.push(Effect::ResumeResponse);
     }
@@ -180,6 +170,11 @@ impl Exchange {
     }
 }
 
+/// An amount as headers and access logs show it.
+pub(super) fn dollars(amount: Option<Usd>) -> Cow<'static, str> {
+    amount.map_or("unknown".into(), |usd| usd.to_string().into())
+}
+
 fn status(headers: &Headers) -> u16 {
     headers
         .get(":status")
@@ -201,14 +196,14 @@ impl Facts {
     }
 
     /// What every answer tells: tier, model, cache, trimmed tokens.
-    pub(super) fn answer_headers(&self, plan: &Plan) -> Vec<(String, String)> {
-        let mut headers = vec![
-            (header::MODEL.to_owned(), self.model().to_owned()),
-            (header::CACHE.to_owned(), self.cache.name().to_owned()),
-            (header::TOKENS_TRIMMED.to_owned(), "0".to_owned()),
+    pub(super) fn answer_headers(&self, plan: &Plan) -> Vec<Header> {
+        let mut headers: Vec<Header> = vec![
+            (header::MODEL, self.model().to_owned().into()),
+            (header::CACHE, self.cache.name().into()),
+            (header::TOKENS_TRIMMED, "0".into()),
         ];
         if let Some(tier) = self.tier(plan) {
-            headers.push((header::TIER.to_owned(), tier.to_owned()));
+            headers.push((header::TIER, tier.to_owned().into()));
         }
         // A model's name comes from a client, and a header is one line of visible ASCII.
         headers.retain(|(_, value)| value.bytes().all(|b| (0x20..0x7f).contains(&b)));
@@ -216,20 +211,12 @@ impl Facts {
     }
 
     /// What an answer tells once its usage is known.
-    pub(super) fn cost_headers(&self, plan: &Plan) -> Vec<(String, String)> {
+    pub(super) fn cost_headers(&self, plan: &Plan) -> [Header; 2] {
         let bill = self.bill(plan);
-        let show = |amount: Option<sluice_wire::Usd>| {
-            amount.map_or_else(|| "unknown".to_owned(), |usd| usd.to_string())
-        };
-        vec![
-            (
-                header::COST.to_owned(),
-                show(bill.cost.filter(|_| self.known())),
-            ),
-            (
-                header::SAVED.to_owned(),
-                show(bill.saved_total().filter(|_| self.known())),
-            ),
+        let show = |amount: Option<Usd>| dollars(amount.filter(|_| self.known()));
+        [
+            (header::COST, show(bill.cost)),
+            (header::SAVED, show(bill.saved_total())),
         ]
     }
 

@@ -185,7 +185,10 @@ impl Effects {
                 body,
             } => Some((
                 *status,
-                headers.iter().cloned().collect(),
+                headers
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), value.clone().into_owned()))
+                    .collect(),
                 String::from_utf8(body.clone()).unwrap(),
             )),
             _ => None,
@@ -194,10 +197,12 @@ impl Effects {
 
     fn set(&self, name: &str) -> Option<&str> {
         self.list.iter().find_map(|effect| match effect {
-            Effect::SetResponseHeader(key, value) | Effect::SetRequestHeader(key, value)
-                if key == name =>
+            Effect::AddResponseHeader(key, value)
+            | Effect::AddRequestHeader(key, value)
+            | Effect::SetRequestHeader(key, value)
+                if *key == name =>
             {
-                Some(value.as_str())
+                Some(value.as_ref())
             }
             _ => None,
         })

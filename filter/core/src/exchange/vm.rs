@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::names::Names;
 use crate::config::{Plan, Sidecar};
 use crate::tokens::Tokens;
 
@@ -13,6 +14,7 @@ pub struct Vm {
     /// Vocabularies, counts, ratios.
     pub tokens: Tokens,
     pub(super) breaker: Breaker,
+    pub(super) names: Names,
     pub(super) requests: u64,
     /// Sets this VM's request ids apart from every other VM's.
     pub(super) salt: Option<[u8; 32]>,
@@ -29,6 +31,7 @@ impl Vm {
             plan,
             tokens,
             breaker: Breaker::default(),
+            names: Names::default(),
             requests: 0,
             salt: None,
         }

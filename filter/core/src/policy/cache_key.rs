@@ -127,7 +127,11 @@ mod tests {
             let format = formats::by_path(self.path).unwrap();
             let request = format.parse(&self.body).unwrap();
             let mut headers: Headers = self.headers.iter().copied().collect();
-            headers.0.push((":path".into(), self.path.into()));
+            headers = headers
+                .iter()
+                .map(|(name, value)| (std::str::from_utf8(name).unwrap(), value))
+                .chain([(":path", self.path.as_bytes())])
+                .collect();
             exact(&KeyInput {
                 scope: self.scope,
                 tenant: self.tenant,

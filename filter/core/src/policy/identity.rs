@@ -108,9 +108,8 @@ fn trusts(trust: &Trust, headers: &Headers, host: &dyn Host) -> bool {
         // All headers of that name: a second one must not hide behind the first.
         Trust::Header(name, secret) => {
             let mut values = headers
-                .0
                 .iter()
-                .filter(|(key, _)| key == name)
+                .filter(|(key, _)| *key == name.as_bytes())
                 .map(|(_, value)| value);
             values
                 .next()

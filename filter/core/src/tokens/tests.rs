@@ -399,6 +399,17 @@ fn a_text_counts_the_same_whether_its_words_were_seen_or_not() {
         "\u{b}",
         "\u{1c}",
         "\u{85}",
+        "42",
+        "1a2b3c",
+        "x86_64",
+        "'s",
+        "½",
+        "٣",
+        "9é",
+        "\u{301}",
+        "e\u{301}7",
+        "0\r\n",
+        "v2.",
     ];
     let theirs = [
         tiktoken_rs::o200k_base_singleton(),
@@ -406,7 +417,7 @@ fn a_text_counts_the_same_whether_its_words_were_seen_or_not() {
     ];
     let tokens = Tokens::load(&Encoding::ALL);
     let mut random = fastrand::Rng::with_seed(7);
-    for _ in 0..5_000 {
+    for _ in 0..10_000 {
         let mut text = String::new();
         for _ in 0..random.usize(1..9) {
             text.push_str(pieces[random.usize(..pieces.len())]);
@@ -415,6 +426,25 @@ fn a_text_counts_the_same_whether_its_words_were_seen_or_not() {
         for (encoding, theirs) in Encoding::ALL.into_iter().zip(theirs) {
             let expected = Some(theirs.count_ordinary(&text) as u64);
             assert_eq!(tokens.count_text(encoding, &text), expected, "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn one_to_three_digits_are_a_token_in_both_vocabularies() {
+    let theirs = [
+        tiktoken_rs::o200k_base_singleton(),
+        tiktoken_rs::cl100k_base_singleton(),
+    ];
+    for bpe in theirs {
+        for number in 0..1000 {
+            for text in [
+                format!("{number}"),
+                format!("{number:02}"),
+                format!("{number:03}"),
+            ] {
+                assert_eq!(bpe.count_ordinary(&text), 1, "{text}");
+            }
         }
     }
 }

@@ -79,9 +79,19 @@ impl<'l> Scan<'l> {
         self.state = State::default();
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
-            // Most of a text is the rest of a word, about which there is nothing to decide.
-            if byte.is_ascii_lowercase() && self.state.word.letters > 0 {
-                at += self.rest_of_word(bytes.get(at..).unwrap_or_default());
+            // Most of a text is small letters and the spaces between words, about which there is
+            // nothing to decide: a first letter may only be an option's label behind a `(`.
+            if byte.is_ascii_lowercase()
+                && (self.state.word.letters > 0 || self.state.before != b'(')
+            {
+                at += self.small_letters(bytes.get(at..).unwrap_or_default());
+                continue;
+            }
+            if byte == b' ' && self.state.line == Line::Text && self.state.before != b' ' {
+                self.end_word();
+                (self.state.before, self.state.run) = (b' ', 1);
+                self.state.ideograph = None;
+                at += 1;
                 continue;
             }
             let letter = if byte < 0x80 {
@@ -124,7 +134,7 @@ impl<'l> Scan<'l> {
     /// Takes the small letters that `rest` begins with into the word, as [`Scan::ascii`] would one
     /// by one; returns how many there are.
     #[inline]
-    fn rest_of_word(&mut self, rest: &[u8]) -> usize {
+    fn small_letters(&mut self, rest: &[u8]) -> usize {
         let word = &mut self.state.word;
         let mut hash = word.hash;
         let mut count = 0;
