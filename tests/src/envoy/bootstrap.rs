@@ -134,16 +134,14 @@ fn filter(options: &Options, config: &Value, wasm: &Path) -> Value {
 }
 
 fn access_log_to(path: &Path) -> Value {
-    let mut format = json!({
+    let format = json!({
         "status": "%RESPONSE_CODE%",
         "flags": "%RESPONSE_FLAGS%",
         "cluster": "%UPSTREAM_CLUSTER%",
         "path": "%REQ(:PATH)%",
         "method": "%REQ(:METHOD)%",
+        "sluice": "%FILTER_STATE(wasm.sluice:PLAIN)%",
     });
-    for name in ["model", "tier", "cache", "cost", "saved", "tokens"] {
-        format[name] = json!(format!("%FILTER_STATE(wasm.sluice.{name}:PLAIN)%"));
-    }
     json!({
         "name": "envoy.access_loggers.file",
         "typed_config": {

@@ -1,5 +1,6 @@
 //! The end: the ledger record, the budgets' actual charge, the answer to store, the metrics.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use sluice_wire::{CacheResult, EntryHead, Lever, Outcome, Record, Settle, Store, Usage, Usd};
@@ -169,21 +170,14 @@ impl Facts {
     /// as reading the request's headers does.
     fn state(&self, plan: &Plan, bill: &Bill) -> String {
         let mut state = String::with_capacity(128);
-        state.push_str("model=");
-        let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\');
-        let model = bounded(self.model());
-        if !model.is_empty() && model.bytes().all(plain) {
-            state.push_str(model);
-        } else {
-            // The client chose it: quoted and escaped, it stays one value on one line.
-            state.push_str(&serde_json::Value::from(model).to_string());
-        }
+        let total = self.usage.unwrap_or_default().total();
+        // Writing to a String cannot fail.
         let _ = write!(
             state,
-            " tier={} cache={} tokens={} cost_usd={} saved_usd={}",
-            self.tier(plan).unwrap_or("none"),
+            "model={} tier={} cache={} tokens={total} cost_usd={} saved_usd={}",
+            one_value(bounded(self.model())),
+            one_value(self.tier(plan).unwrap_or("none")),
             self.cache.name(),
-            self.usage.unwrap_or_default().total(),
             dollars(bill.cost),
             dollars(bill.saved_total()),
         );
@@ -256,6 +250,17 @@ fn free(facts: &Facts) -> bool {
     matches!(facts.outcome, Outcome::Rejected | Outcome::UpstreamError)
 }
 
+/// A name as logfmt has it: quoted and escaped where it would not be one value on one line, since a
+/// client may have chosen it.
+fn one_value(name: &str) -> Cow<'_, str> {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\');
+    if !name.is_empty() && name.bytes().all(plain) {
+        name.into()
+    } else {
+        serde_json::Value::from(name).to_string().into()
+    }
+}
+
 /// A model's name as the ledger keeps it: the client chose it.
 fn bounded(name: &str) -> &str {
     let end = name
@@ -263,4 +268,24 @@ fn bounded(name: &str) -> &str {
         .nth(128)
         .map_or(name.len(), |(at, _)| at);
     name.get(..end).unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_in_an_access_log_is_one_value_on_one_line() {
+        assert_eq!(one_value("gpt-4o-mini"), "gpt-4o-mini");
+        assert_eq!(one_value(""), r#""""#);
+        assert_eq!(one_value("a tier=b"), r#""a tier=b""#);
+        assert_eq!(one_value("a\n\"b\""), r#""a\n\"b\"""#);
+    }
+
+    #[test]
+    fn a_name_is_cut_after_128_characters_and_not_within_one() {
+        assert_eq!(bounded("gpt-4o"), "gpt-4o");
+        let long = "ü".repeat(200);
+        assert_eq!(bounded(&long), "ü".repeat(128));
+    }
 }
