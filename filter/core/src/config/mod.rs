@@ -41,9 +41,10 @@ impl Plan {
         let mut faults = Vec::new();
         let raw = read::config(config, &mut faults);
         let plan = lower::plan(&raw, env, &mut faults);
-        match plan {
-            Some(plan) if faults.is_empty() => Ok(plan),
-            _ => Err(Faults(faults)),
+        if faults.is_empty() {
+            Ok(plan)
+        } else {
+            Err(Faults(faults))
         }
     }
 }
