@@ -49,13 +49,15 @@ impl Lower<'_> {
                 }
                 Some(below) => {
                     let floor = tiers.last().map_or(0.0, |tier| tier.below);
-                    if !(below > floor && below <= 1.0) {
+                    if below > floor && below <= 1.0 {
+                        below
+                    } else {
                         self.fault(
                             &format!("{path}.below"),
                             format!("found {below}, expected more than {floor} and at most 1"),
                         );
+                        floor
                     }
-                    below
                 }
             };
             if tier.name.is_empty()
