@@ -1,6 +1,7 @@
 //! `routes`: which requests an override is for, and the levers as it leaves them.
 
 use super::Lower;
+use crate::config::Fault;
 use crate::config::plan::{Matcher, RoutePlan};
 use crate::config::raw::{self, Mode, overlay_caching, overlay_routing, overlay_trimming};
 use crate::config::read::Config;
@@ -45,30 +46,26 @@ impl Lower<'_> {
                 trim: overlay_trimming(base.trim.as_ref(), route.trim.as_ref()),
                 cache: overlay_caching(base.cache.as_ref(), route.cache.as_ref()),
             };
-            // What an override leaves as it is was reported where it stands.
-            let own = (
-                route.route.as_ref().is_some_and(|own| own.tiers.is_some()),
-                route
-                    .trim
-                    .as_ref()
-                    .is_some_and(|own| own.input_tokens.is_some()),
-                route.cache.is_some(),
-            );
             let before = self.faults.len();
+            let sections = format!("{path}.");
             let plan = self.route_plan(
-                &format!("{path}."),
+                &sections,
                 &route.name,
                 route.mode.unwrap_or(ceiling).min(ceiling),
                 &levers,
             );
-            let inherited = self.faults.split_off(before).into_iter().filter(|fault| {
-                let section = fault.path.trim_start_matches(&path).trim_start_matches('.');
-                (section.starts_with("route") && own.0)
-                    || (section.starts_with("trim") && own.1)
-                    || (section.starts_with("cache") && own.2)
-            });
-            let inherited: Vec<_> = inherited.collect();
-            self.faults.extend(inherited);
+            let (told, found) = self.faults.split_at(before);
+            let own: Vec<Fault> = found
+                .iter()
+                .filter(|fault| {
+                    !told
+                        .iter()
+                        .any(|other| is_inherited(fault, &sections, other))
+                })
+                .cloned()
+                .collect();
+            self.faults.truncate(before);
+            self.faults.extend(own);
             routes.push((matcher, plan));
         }
         routes
@@ -159,4 +156,16 @@ impl Lower<'_> {
             cache: cache.unwrap_or_default(),
         }
     }
+}
+
+/// Whether the `fault` below the override at `path` is `told`, a fault of an overall section, again:
+/// that fault itself, or what is missing because that section could not be read.
+fn is_inherited(fault: &Fault, path: &str, told: &Fault) -> bool {
+    let Some(overall) = fault.path.strip_prefix(path) else {
+        return false;
+    };
+    if told.path == overall {
+        return told.message == fault.message;
+    }
+    told.path.starts_with(overall) || overall.starts_with(&told.path)
 }
