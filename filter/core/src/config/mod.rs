@@ -3,6 +3,8 @@
 //! A section is read on its own, so that one typing error does not hide the faults of the others.
 
 mod lower;
+#[cfg(test)]
+mod mutations;
 mod plan;
 mod raw;
 mod read;
