@@ -30,7 +30,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         }
         Err(Faults(faults)) => {
             for fault in faults {
-                eprintln!("{}: {}", fault.path, fault.message);
+                eprintln!("{fault}");
             }
             ExitCode::FAILURE
         }

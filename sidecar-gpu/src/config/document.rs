@@ -139,15 +139,15 @@ impl Document {
             .collect()
     }
 
-    /// Where the field stands, or what should have it.
+    /// Where the field stands, or what should have it. JSON has no places.
     fn place(&self, mut path: &str) -> Option<Place> {
-        while !path.is_empty() {
-            if let Some(place) = self.places.get(path) {
-                return Some(*place);
+        loop {
+            match self.places.get(path) {
+                Some(place) => return Some(*place),
+                None if path.is_empty() => return None,
+                None => path = path.rfind(['.', '[']).map_or("", |end| &path[..end]),
             }
-            path = path.rfind(['.', '[']).map_or("", |end| &path[..end]);
         }
-        None
     }
 }
 

@@ -4,6 +4,8 @@
 //! that the two cannot disagree about what a config means.
 
 mod document;
+#[cfg(test)]
+mod mutations;
 mod raw;
 mod value;
 
@@ -132,10 +134,11 @@ pub fn parse(text: &str, json: bool, env: Env<'_>) -> Result<Config, Faults> {
     };
     let document = document.map_err(|fault| Faults(vec![fault]))?;
     if !document.tree.is_object() {
-        return Err(whole(format!(
+        let Faults(faults) = whole(format!(
             "expected a mapping of sections, found {}",
             document.tree
-        )));
+        ));
+        return Err(Faults(document.placed(faults)));
     }
     let serve = raw::serve(&document.tree, env);
     let plan = Plan::parse(document.tree.to_string().as_bytes(), env);

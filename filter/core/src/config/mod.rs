@@ -13,6 +13,8 @@ mod structpb;
 mod tests;
 mod values;
 
+use std::fmt::{self, Write};
+
 pub use plan::{
     BudgetRule, Caching, ClaimPath, HashKey, Identity, InputLimit, Limits, Matcher, Model, Plan,
     Price, Reserve, RoutePlan, Routing, Sidecar, Source, Tier, Trimming, Trust,
@@ -28,9 +30,24 @@ pub struct Fault {
     pub message: String,
 }
 
+/// One line, though what it quotes from the config may have more.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fault { path, message } = self;
+        for c in format!("{path}: {message}").chars() {
+            if c.is_control() {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                f.write_char(c)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Everything that is wrong with a config; never empty. One line per fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect::<Vec<_>>().join("\n"))]
+#[error("{}", .0.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct Faults(pub Vec<Fault>);
 
 impl Plan {

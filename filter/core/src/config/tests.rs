@@ -311,6 +311,19 @@ fn an_override_cannot_route_where_no_tiers_are() {
 }
 
 #[test]
+fn a_fault_is_one_line_whatever_it_quotes() {
+    let faults = parse("{\"mode\": \"on\\n\\u001b[2J\", \"a\\r\": 1}").unwrap_err();
+    let told = faults.to_string();
+    let lines: Vec<_> = told.lines().collect();
+    assert!(
+        lines[0].starts_with("mode: unknown variant `on\\n\\u{1b}[2J`"),
+        "{told:?}"
+    );
+    assert!(lines[1].starts_with("a\\r: unknown section"), "{told:?}");
+    assert_eq!(lines.len(), 2, "{told:?}");
+}
+
+#[test]
 fn garbage_is_refused_without_a_panic() {
     for json in [
         "[]",
