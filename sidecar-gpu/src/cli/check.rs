@@ -9,7 +9,7 @@ use crate::config::{self, Faults};
 #[derive(clap::Args)]
 #[command(
     long_about = "Check a config by the code that the filter and the sidecar read it with. Ends \
-                  with 0, or tells each fault with its path and ends with 1. Secrets named \
+                  with 0, or tells each fault with its path and place and ends with 1. Secrets named \
                   `env:NAME` must be set.",
     after_help = "Example:\n  sluice check sluice.yaml"
 )]
@@ -30,7 +30,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         }
         Err(Faults(faults)) => {
             for fault in faults {
-                eprintln!("{}: {}", fault.path, fault.message);
+                eprintln!("{fault}");
             }
             ExitCode::FAILURE
         }

@@ -3,6 +3,9 @@
 //! The file is the filter's too. Its other sections are validated by the filter's own code, so
 //! that the two cannot disagree about what a config means.
 
+mod document;
+#[cfg(test)]
+mod mutations;
 mod raw;
 mod value;
 
@@ -10,8 +13,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value;
 use sluice_core::config::Plan;
+
+use document::Document;
 
 pub use sluice_core::config::{Fault, Faults};
 pub use value::{Secret, Size, Span};
@@ -89,10 +93,12 @@ pub struct Patience {
     pub pause: Duration,
 }
 
-/// A fault of the document as a whole.
+/// The path of what is wrong with the document as a whole.
+const WHOLE: &str = "(config)";
+
 fn whole(message: impl Into<String>) -> Faults {
     Faults(vec![Fault {
-        path: "(config)".to_owned(),
+        path: WHOLE.to_owned(),
         message: message.into(),
     }])
 }
@@ -121,11 +127,23 @@ pub fn read(path: &Path, env: Env<'_>) -> Result<Config, Faults> {
 /// # Errors
 /// Every fault found.
 pub fn parse(text: &str, json: bool, env: Env<'_>) -> Result<Config, Faults> {
-    let document = document(text, json)?;
-    let plan = Plan::parse(document.to_string().as_bytes(), env);
-    let serve = raw::serve(&document, env);
+    let document = if json {
+        Document::of_json(text)
+    } else {
+        Document::of_yaml(text)
+    };
+    let document = document.map_err(|fault| Faults(vec![fault]))?;
+    if !document.tree.is_object() {
+        let Faults(faults) = whole(format!(
+            "expected a mapping of sections, found {}",
+            document.tree
+        ));
+        return Err(Faults(document.placed(faults)));
+    }
+    let serve = raw::serve(&document.tree, env);
+    let plan = Plan::parse(document.tree.to_string().as_bytes(), env);
     match (serve, plan) {
-        (Ok(serve), Ok(plan)) => Ok(Config { serve, plan }),
+        (Ok(serve), Ok(plan)) if document.duplicates.is_empty() => Ok(Config { serve, plan }),
         (serve, plan) => {
             let mut faults = plan.err().map_or_else(Vec::new, |Faults(list)| list);
             for fault in serve.err().unwrap_or_default() {
@@ -134,27 +152,9 @@ pub fn parse(text: &str, json: bool, env: Env<'_>) -> Result<Config, Faults> {
                     faults.push(fault);
                 }
             }
-            Err(Faults(faults))
+            faults.extend(document.duplicates.iter().cloned());
+            Err(Faults(document.placed(faults)))
         }
-    }
-}
-
-/// The text as a tree. JSON is YAML too, but `serde_json` words its errors better.
-fn document(text: &str, json: bool) -> Result<Value, Faults> {
-    let document: Value = if json {
-        serde_json::from_str(text).map_err(|error| whole(error.to_string()))?
-    } else {
-        // YAML 1.1 reads `mode: on` as a boolean; 1.2 and our schema do not.
-        let options = serde_saphyr::options! { strict_booleans: true };
-        serde_saphyr::from_str_with_options(text, options)
-            .map_err(|error| whole(error.to_string()))?
-    };
-    if document.is_object() {
-        Ok(document)
-    } else {
-        Err(whole(format!(
-            "expected a mapping of sections, found {document}"
-        )))
     }
 }
 

@@ -7,10 +7,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::value::whole;
 use super::{Env, Fault, Patience, Secret, Serve, Size, Span, Store, Tls};
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
 struct RawServe {
     listen: String,
     store: String,
@@ -18,6 +19,7 @@ struct RawServe {
     retention: Span,
     max_ledger: Option<Size>,
     cache: RawCache,
+    #[serde(deserialize_with = "whole")]
     counters: u32,
     operators: Vec<String>,
     tenants: BTreeMap<String, String>,
@@ -46,7 +48,7 @@ impl Default for RawServe {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
 struct RawCache {
     memory: Size,
 }
@@ -60,7 +62,7 @@ impl Default for RawCache {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 struct RawTls {
     cert: PathBuf,
     key: PathBuf,
@@ -69,9 +71,10 @@ struct RawTls {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
 struct RawPatience {
     timeout: Span,
+    #[serde(deserialize_with = "whole")]
     failures: u32,
     pause: Span,
 }
@@ -87,9 +90,10 @@ impl Default for RawPatience {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
 struct RawMetrics {
     open: bool,
+    #[serde(deserialize_with = "whole")]
     series: usize,
 }
 

@@ -64,9 +64,7 @@ impl std::str::FromStr for Span {
         number_and_unit(text)
             .and_then(|(number, unit)| number.checked_mul(millis_each(unit)?))
             .map(|millis| Span(Duration::from_millis(millis)))
-            .ok_or_else(|| {
-                format!("expected a span of time like `50ms`, `20s`, `10m`, `1h` or `90d`, found `{text}`")
-            })
+            .ok_or_else(|| format!("expected {SPAN}, found `{text}`"))
     }
 }
 
@@ -89,17 +87,26 @@ impl std::str::FromStr for Size {
         number_and_unit(text)
             .and_then(|(number, unit)| number.checked_mul(bytes_each(unit)?))
             .map(Size)
-            .ok_or_else(|| {
-                format!("expected a size like `64KiB`, `256MiB` or `2GiB`, found `{text}`")
-            })
+            .ok_or_else(|| format!("expected {SIZE}, found `{text}`"))
     }
 }
 
+const SPAN: &str = "a span of time like `50ms`, `20s`, `10m`, `1h` or `90d`";
+const SIZE: &str = "a size like `64KiB`, `256MiB` or `2GiB`";
+
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?
-            .parse()
-            .map_err(de::Error::custom)
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Span;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(SPAN)
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        from.deserialize_any(Visitor)
     }
 }
 
@@ -109,7 +116,7 @@ impl<'de> Deserialize<'de> for Size {
         impl de::Visitor<'_> for Visitor {
             type Value = Size;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a size like `64KiB`, `256MiB` or `2GiB`")
+                f.write_str(SIZE)
             }
             fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<Size, E> {
                 Ok(Size(bytes))
@@ -128,6 +135,26 @@ impl<'de> Deserialize<'de> for Size {
         }
         from.deserialize_any(Visitor)
     }
+}
+
+/// A whole number of the width `T`.
+pub(super) fn whole<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64>,
+{
+    struct Visitor;
+    impl de::Visitor<'_> for Visitor {
+        type Value = u64;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a whole number")
+        }
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
+            Ok(number)
+        }
+    }
+    let number = from.deserialize_any(Visitor)?;
+    T::try_from(number).map_err(|_| de::Error::custom(format!("found {number}, expected less")))
 }
 
 #[cfg(test)]

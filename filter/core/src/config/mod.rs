@@ -3,6 +3,8 @@
 //! A section is read on its own, so that one typing error does not hide the faults of the others.
 
 mod lower;
+#[cfg(test)]
+mod mutations;
 mod plan;
 mod raw;
 mod read;
@@ -10,6 +12,8 @@ mod structpb;
 #[cfg(test)]
 mod tests;
 mod values;
+
+use std::fmt::{self, Write};
 
 pub use plan::{
     BudgetRule, Caching, ClaimPath, HashKey, Identity, InputLimit, Limits, Matcher, Model, Plan,
@@ -26,9 +30,24 @@ pub struct Fault {
     pub message: String,
 }
 
+/// One line, though what it quotes from the config may have more.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fault { path, message } = self;
+        for c in format!("{path}: {message}").chars() {
+            if c.is_control() {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                f.write_char(c)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Everything that is wrong with a config; never empty. One line per fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.iter().map(|fault| format!("{}: {}", fault.path, fault.message)).collect::<Vec<_>>().join("\n"))]
+#[error("{}", .0.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct Faults(pub Vec<Fault>);
 
 impl Plan {
@@ -41,9 +60,10 @@ impl Plan {
         let mut faults = Vec::new();
         let raw = read::config(config, &mut faults);
         let plan = lower::plan(&raw, env, &mut faults);
-        match plan {
-            Some(plan) if faults.is_empty() => Ok(plan),
-            _ => Err(Faults(faults)),
+        if faults.is_empty() {
+            Ok(plan)
+        } else {
+            Err(Faults(faults))
         }
     }
 }

@@ -59,7 +59,7 @@ pub enum OnFailure {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct Sidecar {
     pub(crate) cluster: String,
     pub(crate) timeout: Option<Millis>,
@@ -71,14 +71,14 @@ pub(crate) struct Sidecar {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct Breaker {
     pub(crate) failures: Option<Count>,
     pub(crate) pause: Option<Millis>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct Model {
     pub(crate) encoding: Option<Encoding>,
     #[serde(default, deserialize_with = "decimal")]
@@ -101,7 +101,7 @@ pub(crate) enum Encoding {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct Identity {
     pub(crate) hash_key: Option<String>,
     pub(crate) tenant: Option<Vec<Source>>,
@@ -129,7 +129,7 @@ pub(crate) enum Claim {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct FullClaim {
     pub(crate) claim: String,
     pub(crate) payload: Option<String>,
@@ -144,14 +144,14 @@ pub(crate) enum Trust {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct TrustHeader {
     pub(crate) name: String,
     pub(crate) value: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct TrustClaim {
     pub(crate) claim: String,
     pub(crate) payload: Option<String>,
@@ -159,7 +159,7 @@ pub(crate) struct TrustClaim {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct Routing {
     pub(crate) mode: Option<Mode>,
     pub(crate) tiers: Option<Vec<Tier>>,
@@ -167,7 +167,7 @@ pub(crate) struct Routing {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct Tier {
     pub(crate) name: String,
     #[serde(default, deserialize_with = "decimal")]
@@ -187,14 +187,14 @@ pub(crate) enum TierModel {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct Trimming {
     pub(crate) mode: Option<Mode>,
     pub(crate) input_tokens: Option<InputTokens>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct InputTokens {
     pub(crate) limit: Option<Count>,
     #[serde(default = "reject")]
@@ -222,7 +222,7 @@ pub enum Per {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct Budget {
     pub(crate) per: Per,
     pub(crate) tokens: Option<Count>,
@@ -235,14 +235,14 @@ pub(crate) struct Budget {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct Reserve {
     pub(crate) output_tokens: Option<Count>,
     pub(crate) hold: Option<Millis>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct Caching {
     pub(crate) mode: Option<Mode>,
     pub(crate) exact: Option<Exact>,
@@ -250,7 +250,7 @@ pub(crate) struct Caching {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct Exact {
     pub(crate) ttl: Option<Millis>,
     pub(crate) max_answer: Option<Bytes>,
@@ -270,7 +270,7 @@ pub enum Scope {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct Limits {
     pub(crate) request_body: Option<Bytes>,
     pub(crate) response_body: Option<Bytes>,
@@ -279,7 +279,7 @@ pub(crate) struct Limits {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct Route {
     pub(crate) name: String,
     #[serde(rename = "match")]
@@ -291,7 +291,7 @@ pub(crate) struct Route {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct Match {
     pub(crate) host: Option<String>,
     pub(crate) path: Option<String>,

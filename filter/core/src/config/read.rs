@@ -77,7 +77,10 @@ pub(super) fn config(bytes: &[u8], faults: &mut Vec<Fault>) -> Config {
             // The sidecar's own part; it checks it.
             "serve" => {}
             unknown => faults.push(Fault {
-                path: unknown.into(),
+                path: match unknown {
+                    "" => "\"\"".into(),
+                    named => named.into(),
+                },
                 message: format!("unknown section, expected one of: {SECTIONS}"),
             }),
         }

@@ -5,7 +5,7 @@ use sluice_wire::{Over, Unit, Usage, Usd, Window};
 use super::*;
 use crate::exchange::Headers;
 
-fn parse(json: &str) -> Result<Plan, Faults> {
+pub(super) fn parse(json: &str) -> Result<Plan, Faults> {
     let env = |name: &str| (name == "SLUICE_SECRET").then(|| "s3cret".to_owned());
     Plan::parse(json.as_bytes(), &env)
 }
@@ -19,7 +19,7 @@ fn faults(json: &str) -> Vec<(String, String)> {
 }
 
 /// The config in one screen, as the README shows it, in the form that Envoy makes of YAML.
-const FULL: &str = r#"{
+pub(super) const FULL: &str = r#"{
   "mode": "on",
   "sidecar": {"cluster": "sluice_sidecar", "timeout": "50ms", "on_failure": "closed", "secret": "env:SLUICE_SECRET",
               "breaker": {"failures": 3.0, "pause": "2s"}},
@@ -295,6 +295,32 @@ fn a_fault_in_an_inherited_section_is_told_once() {
     );
     let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
     assert_eq!(paths, ["route.tiers[0].below", "routes[0].cache.exact.ttl"]);
+    let found = faults(
+        r#"{"cache": {"exact": {"max_temperature": 3}},
+            "routes": [{"name": "r", "match": {"path": "/x"}, "cache": {"exact": {"ttl": "1m"}}}]}"#,
+    );
+    let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(paths, ["cache.exact.max_temperature"]);
+}
+
+#[test]
+fn an_override_cannot_route_where_no_tiers_are() {
+    let found =
+        faults(r#"{"routes": [{"name": "r", "match": {"path": "/x"}, "route": {"pin": true}}]}"#);
+    assert_eq!(found[0].0, "routes[0].route.tiers");
+}
+
+#[test]
+fn a_fault_is_one_line_whatever_it_quotes() {
+    let faults = parse("{\"mode\": \"on\\n\\u001b[2J\", \"a\\r\": 1}").unwrap_err();
+    let told = faults.to_string();
+    let lines: Vec<_> = told.lines().collect();
+    assert!(
+        lines[0].starts_with("mode: unknown variant `on\\n\\u{1b}[2J`"),
+        "{told:?}"
+    );
+    assert!(lines[1].starts_with("a\\r: unknown section"), "{told:?}");
+    assert_eq!(lines.len(), 2, "{told:?}");
 }
 
 #[test]

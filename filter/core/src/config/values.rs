@@ -98,8 +98,11 @@ impl Visitor<'_> for Reader {
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<u64, E> {
         // 2^53: up to there a double is a whole number exactly.
-        if value.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&value) {
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        if value.fract() == 0.0 && (0.0..=EXACT).contains(&value) {
             self.visit_u64(value as u64)
+        } else if value > EXACT {
+            Err(E::custom(format!("found {value}, expected at most 2^53")))
         } else {
             Err(E::custom(format!(
                 "found {value}, expected {}",
@@ -155,6 +158,9 @@ impl<'de> Deserialize<'de> for Bytes {
 }
 
 /// A number with decimals. Envoy's YAML reader knows whole numbers only and leaves `0.3` a string.
+///
+/// YAML's `.nan` and `.inf` and what is too large for a double come through: the field's range
+/// refuses them, and says what the field may be.
 pub(super) fn decimal<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<f64>, D::Error> {
     struct Decimal;
     impl Visitor<'_> for Decimal {
@@ -181,14 +187,18 @@ pub(super) fn decimal<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<f64
         }
 
         fn visit_str<E: Error>(self, value: &str) -> Result<Option<f64>, E> {
-            // Rust's parser also reads `inf` and `nan`.
+            // Rust's parser also reads words: `inf`, `nan`.
             let plain = value
                 .bytes()
                 .all(|b| b.is_ascii_digit() || b"+-.eE_".contains(&b));
-            let number = value.replace('_', "").parse::<f64>().ok();
-            match number.filter(|number| plain && number.is_finite()) {
-                Some(number) => Ok(Some(number)),
-                None => Err(E::invalid_value(Unexpected::Str(value), &self)),
+            match value.to_ascii_lowercase().as_str() {
+                ".nan" => Ok(Some(f64::NAN)),
+                ".inf" | "+.inf" => Ok(Some(f64::INFINITY)),
+                "-.inf" => Ok(Some(f64::NEG_INFINITY)),
+                _ => match value.replace('_', "").parse() {
+                    Ok(number) if plain => Ok(Some(number)),
+                    _ => Err(E::invalid_value(Unexpected::Str(value), &self)),
+                },
             }
         }
     }
@@ -257,19 +267,13 @@ mod tests {
             ("12", Some(12.0)),
             ("\"1_000.5\"", Some(1000.5)),
             ("-1", Some(-1.0)),
+            ("\"1e999\"", Some(f64::INFINITY)),
+            ("\"-.Inf\"", Some(f64::NEG_INFINITY)),
             ("null", None),
         ] {
             assert_eq!(decimal(json).unwrap(), expected, "{json}");
         }
-        for json in [
-            "\"\"",
-            "\"inf\"",
-            "\"NaN\"",
-            "\"1e999\"",
-            "\"cheap\"",
-            "true",
-            "[]",
-        ] {
+        for json in ["\"\"", "\"inf\"", "\"NaN\"", "\"cheap\"", "true", "[]"] {
             assert!(decimal(json).is_err(), "{json}");
         }
     }

@@ -1,0 +1,49 @@
+//! What a config may say and probably does not mean.
+
+use std::collections::BTreeMap;
+
+use super::Lower;
+use crate::config::plan::{Matcher, Model, RoutePlan};
+use crate::config::raw::Mode;
+use crate::config::read::Config;
+
+impl Lower<'_> {
+    pub(super) fn warn_about(
+        &mut self,
+        models: &BTreeMap<String, Model>,
+        default: &RoutePlan,
+        routes: &[(Matcher, RoutePlan)],
+        sidecar: bool,
+        raw: &Config,
+    ) {
+        for (name, model) in models {
+            if model.price.is_none() {
+                self.warnings.push(format!(
+                    "models.{name}: no price; its cost is reported as unknown"
+                ));
+            }
+        }
+        let plans = || std::iter::once(default).chain(routes.iter().map(|(_, plan)| plan));
+        let mut unlisted: Vec<&str> = plans()
+            .flat_map(|plan| &plan.route.tiers)
+            .flat_map(|tier| tier.models.values())
+            .filter(|model| !models.contains_key(*model))
+            .map(String::as_str)
+            .collect();
+        unlisted.sort_unstable();
+        unlisted.dedup();
+        for model in unlisted {
+            self.warnings.push(format!(
+                "route.tiers: model `{model}` is not in models; its cost is unknown"
+            ));
+        }
+        if !sidecar && plans().any(|plan| plan.cache.mode != Mode::Off) {
+            self.warnings
+                .push("cache: there is no sidecar, so nothing is cached".into());
+        }
+        if raw.mode == Some(Mode::Off) {
+            self.warnings
+                .push("mode: off; every request passes untouched and unaccounted".into());
+        }
+    }
+}
