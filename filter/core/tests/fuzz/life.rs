@@ -1,0 +1,327 @@
+//! One request through the machine, with random events, and what must be true of its effects.
+
+use std::collections::HashMap;
+
+use fastrand::Rng;
+use sluice_core::exchange::{Effect, Event, Exchange, Flow, Headers, Host, Vm};
+use sluice_wire::{AdmitReply, CacheResult, EntryHead, Frame, Usage, Verdict};
+
+use crate::damage::damaged;
+use crate::round::Request;
+
+#[derive(Default)]
+pub(crate) struct World {
+    now_ns: u64,
+    counters: HashMap<String, (u64, u64)>,
+}
+
+impl Host for World {
+    fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    fn property(&self, _: &[&str]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn count(&mut self, key: &str, window: u64, amount: i64, limit: u64) -> (u64, bool) {
+        let (start, used) = self.counters.entry(key.to_owned()).or_default();
+        if window > *start {
+            (*start, *used) = (window, 0);
+        }
+        let before = *used;
+        let after = before.saturating_add_signed(amount);
+        if after > limit {
+            return (before, false);
+        }
+        *used = after;
+        (before, true)
+    }
+}
+
+fn verdict(rng: &mut Rng) -> Verdict {
+    let plan = rng.u8(..3);
+    match rng.u8(..6) {
+        0 => Verdict::Count,
+        1 => Verdict::Over {
+            rule: rng.u16(..4),
+            limit: rng.u64(..),
+            used: rng.u64(..),
+            reset_secs: rng.u64(..),
+        },
+        2 => {
+            let formats = [
+                "openai.chat",
+                "anthropic.messages",
+                "openai.responses",
+                "none",
+            ];
+            let entry = EntryHead {
+                format: formats[rng.usize(..4)].into(),
+                model: "gpt-4o".into(),
+                tier: None,
+                usage: Usage {
+                    prompt: rng.u64(..),
+                    completion: rng.u64(..1 << 40),
+                    ..Usage::default()
+                },
+                cost: None,
+            };
+            Verdict::Hit {
+                plan,
+                age_secs: rng.u64(..),
+                entry,
+            }
+        }
+        _ => Verdict::Go { plan },
+    }
+}
+
+const PATHS: [&str; 6] = [
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/messages",
+    "/other",
+];
+
+/// What has happened to one request.
+#[derive(Default)]
+struct Told {
+    resumed: u32,
+    responded: u32,
+    settled: u32,
+    calls: u32,
+    changed: bool,
+}
+
+impl Told {
+    fn hear(&mut self, effects: &[Effect], sent: &[u8]) {
+        for effect in effects {
+            match effect {
+                Effect::ResumeRequest => self.resumed += 1,
+                Effect::Respond { .. } => self.responded += 1,
+                Effect::Call { .. } => self.calls += 1,
+                Effect::ReplaceRequestBody(body) => {
+                    self.changed = true;
+                    let read = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes);
+                    assert!(
+                        read(sent).is_err() || read(body).is_ok(),
+                        "valid JSON stays valid JSON"
+                    );
+                }
+                Effect::SetRequestHeader(..) => self.changed = true,
+                Effect::Settle(settle, answer) => {
+                    self.settled += 1;
+                    let record = &settle.record;
+                    if let (Some(as_asked), Some(cost)) = (record.as_asked, record.cost) {
+                        // Amounts at the end of the range saturate; real ones never get there.
+                        let real = record.usage.total() < 1 << 40;
+                        assert!(
+                            !real || record.saved.total() == as_asked - cost,
+                            "{record:?}"
+                        );
+                    }
+                    assert_eq!(
+                        settle.store.as_ref().map_or(0, |store| store.len),
+                        answer.len() as u64
+                    );
+                    assert!(record.cache != CacheResult::Hit || settle.store.is_none());
+                }
+                _ => {}
+            }
+        }
+        assert!(
+            self.resumed + self.responded <= 1,
+            "a request goes on once or is answered once"
+        );
+        assert!(self.settled <= 1 && self.calls <= 4);
+    }
+
+    fn open(&self) -> bool {
+        self.resumed + self.responded == 0
+    }
+}
+
+/// One request with the world around it.
+struct Life<'a> {
+    exchange: Exchange,
+    vm: &'a mut Vm,
+    world: &'a mut World,
+    told: Told,
+    request: &'a Request,
+}
+
+impl Life<'_> {
+    fn on(&mut self, event: Event<'_>) -> (Flow, usize) {
+        let effects = self.exchange.on(event, self.vm, self.world);
+        self.told.hear(&effects.list, &self.request.body);
+        (effects.flow, effects.list.len())
+    }
+
+    /// Anything at any time.
+    fn disorderly(&mut self, rng: &mut Rng, headers: &Headers) {
+        for _ in 0..rng.usize(..12) {
+            let head = AdmitReply {
+                verdict: verdict(rng),
+                over: vec![rng.u16(..)],
+            };
+            let frame = damaged(&Frame { head, body: b"{}" }.encode().unwrap(), rng);
+            let end_of_stream = rng.bool();
+            let request = self.request;
+            self.on(match rng.u8(..8) {
+                0 => Event::RequestHeaders {
+                    headers,
+                    end_of_stream,
+                },
+                1 => Event::RequestBodyPart {
+                    buffered: rng.usize(..10_000),
+                },
+                2 => Event::RequestBody {
+                    body: &request.body,
+                },
+                3 => Event::Reply {
+                    status: [200, 500][rng.usize(..2)],
+                    body: &frame,
+                },
+                4 => Event::ReplyFailed,
+                5 => Event::ResponseHeaders {
+                    headers,
+                    end_of_stream,
+                },
+                6 => Event::ResponseBody {
+                    chunk: &request.answer,
+                    end_of_stream,
+                },
+                _ if rng.u8(..8) == 0 => Event::Done,
+                _ => Event::ResponseBody {
+                    chunk: b"",
+                    end_of_stream,
+                },
+            });
+        }
+    }
+
+    /// Headers, body, replies: until it is on its way or answered.
+    fn request(&mut self, rng: &mut Rng, headers: &Headers) {
+        let (flow, _) = self.on(Event::RequestHeaders {
+            headers,
+            end_of_stream: false,
+        });
+        if flow == Flow::Continue || self.told.responded > 0 {
+            return;
+        }
+        let body = &self.request.body;
+        let mut seen = 0;
+        while seen < body.len() && self.told.open() {
+            seen = (seen + 1 + rng.usize(..4096)).min(body.len());
+            self.on(Event::RequestBodyPart { buffered: seen });
+        }
+        if self.told.open() {
+            self.on(Event::RequestBody { body });
+        }
+        let mut answered = 0;
+        while answered < self.told.calls && self.told.open() {
+            answered = self.told.calls;
+            let head = AdmitReply {
+                verdict: verdict(rng),
+                over: vec![],
+            };
+            let body = &self.request.cached;
+            let frame = Frame { head, body }.encode().unwrap();
+            match rng.u8(..8) {
+                0 => self.on(Event::ReplyFailed),
+                1 => self.on(Event::Reply {
+                    status: 200,
+                    body: &damaged(&frame, rng),
+                }),
+                _ => self.on(Event::Reply {
+                    status: 200,
+                    body: &frame,
+                }),
+            };
+        }
+        assert!(!self.told.open(), "no request is left hanging");
+    }
+
+    /// An answer from upstream, possibly broken off.
+    fn response(&mut self, rng: &mut Rng) {
+        let answer = &self.request.answer;
+        let kind = match rng.u8(..4) {
+            0 => ["text/plain", "text/event-stream", "application/json"][rng.usize(..3)],
+            _ if answer.starts_with(b"{") => "application/json",
+            _ => "text/event-stream",
+        };
+        let status = ["200", "200", "200", "429", "500", "x"][rng.usize(..6)];
+        let head = [
+            (":status", status),
+            ("content-type", kind),
+            ("x-sluice-cost", "1"),
+        ];
+        let head: Headers = head.into_iter().collect();
+        let (mut flow, _) = self.on(Event::ResponseHeaders {
+            headers: &head,
+            end_of_stream: false,
+        });
+        let (mut from, mut at) = (0, 0);
+        let stride = [3, 200, 5000][rng.usize(..3)];
+        while at < answer.len() && rng.u8(..100) != 0 {
+            at = (at + 1 + rng.usize(..stride)).min(answer.len());
+            let chunk = if flow == Flow::Pause {
+                &answer[..at]
+            } else {
+                &answer[from..at]
+            };
+            from = at;
+            let end_of_stream = at == answer.len() && rng.u8(..8) != 0;
+            (flow, _) = self.on(Event::ResponseBody {
+                chunk,
+                end_of_stream,
+            });
+            assert!(
+                !(flow == Flow::Pause && end_of_stream),
+                "the end of an answer is never held"
+            );
+        }
+    }
+}
+
+/// One life, from its headers to its end; whether anything of the request was changed.
+pub(crate) fn live(request: &Request, vm: &mut Vm, world: &mut World) -> bool {
+    let rng = &mut Rng::with_seed(request.seed);
+    world.now_ns += rng.u64(..2_000_000_000);
+    let mut head = vec![
+        (":method", "POST"),
+        (":path", PATHS[rng.usize(..PATHS.len())]),
+        (":authority", "h"),
+    ];
+    let extra = [
+        ("x-key", "k"),
+        ("x-sluice-tier", "large"),
+        ("x-sluice-cache", "refresh"),
+        ("cache-control", "no-cache"),
+        ("content-length", "99999999999999999999"),
+    ];
+    head.extend(extra.into_iter().filter(|_| rng.u8(..5) == 0));
+    let headers: Headers = head.into_iter().collect();
+    let mut life = Life {
+        exchange: Exchange::new(),
+        vm,
+        world,
+        told: Told::default(),
+        request,
+    };
+    if rng.u8(..4) == 0 {
+        life.disorderly(rng, &headers);
+    } else {
+        life.request(rng, &headers);
+        if life.told.responded == 0 && rng.u8(..10) != 0 {
+            life.response(rng);
+        }
+    }
+    life.on(Event::Done);
+    let (_, late) = life.on(Event::ReplyFailed);
+    assert_eq!(late, 0, "nothing happens after the end");
+    life.told.changed
+}
