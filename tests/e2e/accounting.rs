@@ -1,6 +1,7 @@
 //! Ledger, Envoy's metrics, headers and the provider's own books tell the same, to the token.
 
 use serde_json::{Value, json};
+use sluice_tests::client::TRAILER;
 use sluice_tests::provider::Fault;
 use sluice_tests::requests::{CHAT, EASY, MESSAGES, STREAMING, chat};
 use sluice_tests::stack::{INTERNAL, Setup, Stack, caching, tiers};
@@ -427,5 +428,50 @@ async fn reports_are_scoped_to_their_reader_and_survive_a_kill() {
         "the filter's secret opens no report"
     );
     assert_eq!(reader(INTERNAL.1).get("/report").await.unwrap().status, 401);
+    stack.check_no_trap().await.unwrap();
+}
+
+#[tokio::test]
+async fn with_trailers_on_either_side_a_request_is_routed_cached_and_accounted_as_without() {
+    let config = json!({"route": tiers(), "cache": caching()});
+    let stack = Stack::start(Setup::with(config)).await.unwrap();
+    let client = stack.client().with("te", "trailers");
+    let mut sent = 0;
+    for (api, stream) in STREAMING.iter().flat_map(|api| [(api, false), (api, true)]) {
+        for (asks_with, answers_with) in [(true, false), (false, true), (true, true)] {
+            let mut body = api.request(&format!("{EASY} {stream} {asks_with} {answers_with}"));
+            body["stream"] = json!(stream);
+            stack.provider().fault(Fault {
+                trailer: answers_with,
+                ..Fault::default()
+            });
+            let answer = match asks_with {
+                true => client.post_with_trailer(api.path, &body).await.unwrap(),
+                false => client.post(api.path, &body).await.unwrap(),
+            };
+            let shown = format!("{body}: {}", answer.text());
+            assert_eq!(answer.status, 200, "{shown}");
+            assert_eq!(answer.header("x-sluice-cache"), Some("miss"), "{shown}");
+            let seen = stack.provider().last_request().unwrap();
+            for (trailers, sent) in [
+                (seen.trailers, asks_with),
+                (answer.trailers.clone(), answers_with),
+            ] {
+                let trailer = trailers.get(TRAILER.0).map(|value| value.as_bytes());
+                assert_eq!(trailer, sent.then_some(TRAILER.1.as_bytes()), "{shown}");
+            }
+            sent += 1;
+            stack.settled(sent).await.unwrap();
+            let again = client.post_with_trailer(api.path, &body).await.unwrap();
+            assert_eq!(again.header("x-sluice-cache"), Some("hit"), "{shown}");
+            assert_eq!(again.said(), answer.said(), "{shown}");
+            sent += 1;
+        }
+    }
+    for record in stack.settled(sent).await.unwrap() {
+        assert_eq!(record.outcome, Outcome::Answered, "{record:?}");
+        assert!(!record.estimated, "{record:?}");
+    }
+    assert_eq!(stack.differences().await.unwrap(), Vec::<String>::new());
     stack.check_no_trap().await.unwrap();
 }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use axum::body::HttpBody as Body;
 use bytes::Bytes;
-use reqwest::header::HeaderMap;
+use futures_util::FutureExt as _;
+use http_body_util::BodyExt as _;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 /// Sends requests to one base URL.
@@ -12,6 +15,17 @@ pub struct Client {
     base: String,
     http: reqwest::Client,
     headers: Vec<(String, String)>,
+}
+
+/// The trailer that is sent where one is. Its name has to be announced in the header `trailer`.
+pub const TRAILER: (&str, &str) = ("x-checksum", "f00d");
+
+/// A body and [`TRAILER`] behind it. It must not tell its length: only chunks have trailers.
+pub(crate) fn with_trailer<B: Body>(body: B) -> impl Body<Data = B::Data, Error = B::Error> {
+    let (name, value) = TRAILER;
+    let name = HeaderName::from_static(name);
+    let trailers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
+    body.with_trailers(std::future::ready(Some(Ok(trailers))))
 }
 
 /// A whole answer.
@@ -23,6 +37,8 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
+    /// What came behind the body.
+    pub trailers: HeaderMap,
 }
 
 /// One server-sent event.
@@ -104,6 +120,22 @@ impl Client {
         self.post_bytes(path, body.to_string()).await
     }
 
+    /// POSTs JSON in chunks and [`TRAILER`] behind them; takes trailers, too.
+    ///
+    /// # Errors
+    /// When no whole answer comes.
+    pub async fn post_with_trailer(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
+        let request = self.request("POST", path);
+        let request = request.header("content-type", "application/json");
+        let request = request
+            .header("te", "trailers")
+            .header("trailer", TRAILER.0);
+        let chunk = std::future::ready(anyhow::Ok(body.to_string()));
+        let body = reqwest::Body::wrap_stream(chunk.into_stream());
+        let request = request.body(reqwest::Body::wrap(with_trailer(body)));
+        Answer::of(request.send().await?).await
+    }
+
     /// GETs.
     ///
     /// # Errors
@@ -125,10 +157,14 @@ impl Client {
 
 impl Answer {
     async fn of(response: reqwest::Response) -> anyhow::Result<Answer> {
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let body = reqwest::Body::from(response).collect().await?;
         Ok(Answer {
-            status: response.status().as_u16(),
-            headers: response.headers().clone(),
-            body: response.bytes().await?,
+            status,
+            headers,
+            trailers: body.trailers().cloned().unwrap_or_default(),
+            body: body.to_bytes(),
         })
     }
 

@@ -26,6 +26,8 @@ pub struct Options {
     pub filter: Option<Value>,
     /// How the config reaches the filter.
     pub config_as: ConfigAs,
+    /// In place of the filter that is shipped.
+    pub module: Option<PathBuf>,
     /// What the filter's VM sees as its environment.
     pub environment: BTreeMap<String, String>,
     /// Worker threads.
@@ -38,6 +40,8 @@ pub struct Options {
     pub sidecars: Vec<SocketAddr>,
     /// `per_connection_buffer_limit_bytes`.
     pub buffer: u32,
+    /// Seconds that a request may stand still.
+    pub idle_secs: u64,
     /// Keeps an access log.
     pub logged: bool,
 }
@@ -81,12 +85,14 @@ impl Options {
             name: "envoy".to_owned(),
             filter: None,
             config_as: ConfigAs::default(),
+            module: None,
             environment: BTreeMap::new(),
             concurrency: 1,
             upstream,
             tiers: BTreeMap::new(),
             sidecars: Vec::new(),
             buffer: 16 << 20,
+            idle_secs: 300,
             logged: true,
         }
     }
@@ -261,9 +267,10 @@ fn file(options: &Options, dir: &Path, end: &str) -> PathBuf {
 
 /// Writes the listener's file and moves it into place: Envoy watches for that.
 fn write_listener(options: &Options, dir: &Path) -> anyhow::Result<()> {
-    let wasm = match options.filter {
-        Some(_) => Some(tools::filter()?),
-        None => None,
+    let wasm = match (&options.filter, &options.module) {
+        (Some(_), None) => Some(tools::filter()?),
+        (Some(_), Some(module)) => Some(module.clone()),
+        (None, _) => None,
     };
     let (half, place) = (
         file(options, dir, ".half"),

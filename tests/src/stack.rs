@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use sluice_wire::Record;
@@ -36,6 +36,8 @@ pub struct Setup {
     pub filter: bool,
     /// How the config reaches the filter.
     pub config_as: ConfigAs,
+    /// In place of the filter that is shipped.
+    pub module: Option<PathBuf>,
     /// Sidecars to start.
     pub sidecars: usize,
     /// In place of sidecars: whatever listens there, or nothing.
@@ -48,6 +50,8 @@ pub struct Setup {
     pub redis: bool,
     /// Envoy's buffer limit in bytes.
     pub buffer: u32,
+    /// Seconds that a request may stand still in Envoy.
+    pub idle_secs: u64,
 }
 
 impl Default for Setup {
@@ -60,12 +64,14 @@ impl Default for Setup {
             upstream: None,
             filter: true,
             config_as: ConfigAs::default(),
+            module: None,
             sidecars: 1,
             sidecar_at: None,
             envoys: 1,
             concurrency: 2,
             redis: false,
             buffer: 16 << 20,
+            idle_secs: 300,
         }
     }
 }
@@ -233,10 +239,12 @@ impl Stack {
             options.name = format!("envoy-{number}");
             options.filter = setup.filter.then(|| config.clone());
             options.config_as = setup.config_as;
+            options.module = setup.module.clone();
             options.environment = setup.environment.clone();
             options.concurrency = setup.concurrency;
             options.sidecars = sidecar_addresses.clone();
             options.buffer = setup.buffer;
+            options.idle_secs = setup.idle_secs;
             if let Some(small) = &small_provider {
                 options
                     .tiers

@@ -69,7 +69,8 @@ pub(super) fn listener(options: &Options, wasm: Option<&Path>, access_log: &Path
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "ingress",
         "codec_type": "AUTO",
-        "stream_idle_timeout": "300s",
+        "http_protocol_options": http1(),
+        "stream_idle_timeout": format!("{}s", options.idle_secs),
         "access_log": access_logs,
         "route_config": {"name": "routes", "virtual_hosts": [
             {"name": "all", "domains": ["*"], "routes": routes},
@@ -93,8 +94,8 @@ fn cluster_of(tier: &str) -> String {
 }
 
 fn route(matches: &Value, cluster: &str, upstream: &Upstream) -> Value {
-    // An answer takes as long as it takes; what stands still is ended by the idle timeout.
-    let mut action = json!({"cluster": cluster, "timeout": "0s", "idle_timeout": "300s"});
+    // An answer takes as long as it takes; what stands still is ended by the listener's idle timeout.
+    let mut action = json!({"cluster": cluster, "timeout": "0s"});
     if let Upstream::Tls { host, .. } | Upstream::Named { host, .. } = upstream {
         action["host_rewrite_literal"] = json!(host);
     }
@@ -121,6 +122,7 @@ fn filter(options: &Options, config: &Value, wasm: &Path) -> Value {
                 "root_id": "sluice",
                 "configuration": configuration,
                 "failure_policy": "FAIL_RELOAD",
+                "reload_config": {"backoff": {"base_interval": "1s"}},
                 "allow_on_headers_stop_iteration": true,
                 "vm_config": {
                     "vm_id": "sluice",
@@ -131,6 +133,11 @@ fn filter(options: &Options, config: &Value, wasm: &Path) -> Value {
             },
         },
     })
+}
+
+/// HTTP/1.1 with trailers, which Envoy drops unless told otherwise: HTTP/2 always has them.
+fn http1() -> Value {
+    json!({"enable_trailers": true})
 }
 
 fn access_log_to(path: &Path) -> Value {
@@ -198,6 +205,12 @@ fn cluster(name: &str, upstream: &Upstream, buffer: u32) -> Value {
         });
     }
     cluster["per_connection_buffer_limit_bytes"] = json!(buffer);
+    cluster["typed_extension_protocol_options"] = json!({
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http_protocol_options": http1()},
+        },
+    });
     cluster
 }
 

@@ -39,6 +39,8 @@ pub struct Fault {
     pub omit_usage: bool,
     /// More response headers.
     pub headers: BTreeMap<String, String>,
+    /// A trailer behind the answer, for a client that says `te: trailers`.
+    pub trailer: bool,
 }
 
 /// Request header that carries a [`Fault`] as JSON.

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
+use axum::http::HeaderMap;
 use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -74,6 +75,8 @@ pub struct Seen {
     pub headers: Vec<(String, String)>,
     /// The body's bytes.
     pub body: Bytes,
+    /// What came behind the body.
+    pub trailers: HeaderMap,
 }
 
 impl Seen {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::{Query, Request, State as Shared};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
@@ -14,6 +14,7 @@ use axum::serve::ListenerExt as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::stream;
+use http_body_util::{BodyExt as _, Limited};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sluice_wire::Usage;
@@ -25,6 +26,7 @@ use super::models::Sold;
 use super::reply::{self, Refusal, Reply};
 use super::tokens::hash;
 use super::{Seen, State};
+use crate::client::{TRAILER, with_trailer};
 
 pub(super) async fn serve(
     listener: TcpListener,
@@ -115,10 +117,12 @@ async fn api(Shared(state): Provider, request: Request) -> Response {
         state.books.error(refusal.status);
         refusal_response(refusal, anthropic, number)
     };
-    let Ok(body) = to_bytes(body, state.config.max_body).await else {
+    let Ok(body) = Limited::new(body, state.config.max_body).collect().await else {
         return refuse(&Refusal::of_status(413));
     };
-    state.see(seen(&parts, &body));
+    let trailers = body.trailers().cloned().unwrap_or_default();
+    let body = body.to_bytes();
+    state.see(seen(&parts, &body, trailers));
     if let Some(refusal) = unauthorised(&parts.headers, &path) {
         return refuse(&refusal);
     }
@@ -185,7 +189,7 @@ async fn api(Shared(state): Provider, request: Request) -> Response {
     }
 }
 
-fn seen(parts: &axum::http::request::Parts, body: &Bytes) -> Seen {
+fn seen(parts: &axum::http::request::Parts, body: &Bytes, trailers: HeaderMap) -> Seen {
     let header = |(name, value): (&HeaderName, &HeaderValue)| {
         (
             name.to_string(),
@@ -201,6 +205,7 @@ fn seen(parts: &axum::http::request::Parts, body: &Bytes) -> Seen {
             .to_owned(),
         headers: parts.headers.iter().map(header).collect(),
         body: body.clone(),
+        trailers,
     }
 }
 
@@ -309,6 +314,9 @@ fn set(response: &mut Response, name: &str, value: &str) {
 fn more_headers(response: &mut Response, fault: &Fault) {
     for (name, value) in &fault.headers {
         set(response, name, value);
+    }
+    if fault.trailer {
+        set(response, "trailer", TRAILER.0);
     }
 }
 
@@ -419,13 +427,18 @@ async fn send(state: &Arc<State>, reply: Reply, fault: Fault, gzip: bool, number
     }
     let plain = fault.reset_after_chunks.is_none()
         && fault.hang_after_chunks.is_none()
-        && fault.cut_bytes.is_none();
+        && fault.cut_bytes.is_none()
+        && !fault.trailer;
     let body = if !streamed && plain && chunks.len() == 1 {
         booking.whole = true;
         drop(booking);
         Body::from(chunks.remove(0).bytes)
     } else {
         Body::from_stream(outgoing(chunks, fault.clone(), booking))
+    };
+    let body = match fault.trailer {
+        true => Body::new(with_trailer(body)),
+        false => body,
     };
     let mut response = Response::new(body);
     let content_type = if streamed {

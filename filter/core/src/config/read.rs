@@ -55,9 +55,11 @@ pub(super) fn config(bytes: &[u8], faults: &mut Vec<Fault>) -> Config {
     };
     let mut seen: Vec<&str> = Vec::new();
     for (name, raw) in object.iter() {
+        // A fault in a section without a name has a place all the same.
+        let path = if name.is_empty() { r#""""# } else { name };
         if seen.contains(&name) {
             faults.push(Fault {
-                path: name.into(),
+                path: path.into(),
                 message: "stands twice".into(),
             });
         }
@@ -76,11 +78,8 @@ pub(super) fn config(bytes: &[u8], faults: &mut Vec<Fault>) -> Config {
             "routes" => config.routes = list(name, raw, faults),
             // The sidecar's own part; it checks it.
             "serve" => {}
-            unknown => faults.push(Fault {
-                path: match unknown {
-                    "" => "\"\"".into(),
-                    named => named.into(),
-                },
+            _ => faults.push(Fault {
+                path: path.into(),
                 message: format!("unknown section, expected one of: {SECTIONS}"),
             }),
         }

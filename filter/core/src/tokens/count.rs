@@ -130,7 +130,7 @@ impl Counter {
     fn plain_word(&self, word: &str) -> usize {
         match word.len() {
             0 => 0,
-            ..=WORD => self.words.count(word, self.bpe),
+            1..=WORD => self.words.count(word, self.bpe),
             _ => self.bpe.count_ordinary(word),
         }
     }

@@ -1,0 +1,120 @@
+//! What fails or does not: one VM under one config, and the requests that it gets.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use fastrand::Rng;
+use serde::{Deserialize, Serialize};
+use sluice_core::config::Plan;
+use sluice_core::exchange::Vm;
+use sluice_core::tokens::Tokens;
+
+use crate::damage::{Corpus, damaged};
+use crate::kept::latin1;
+use crate::life::{World, live};
+
+/// Everything that it takes to run it again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Round {
+    #[serde(with = "latin1")]
+    config: Vec<u8>,
+    /// The config may change nothing.
+    dry: bool,
+    pub(crate) requests: Vec<Request>,
+}
+
+/// What one request's life is made of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Request {
+    /// Of the events, their order, the sidecar's verdicts.
+    pub(crate) seed: u64,
+    #[serde(with = "latin1")]
+    pub(crate) body: Vec<u8>,
+    /// What the sidecar has in its cache.
+    #[serde(with = "latin1")]
+    pub(crate) cached: Vec<u8>,
+    /// What upstream says.
+    #[serde(with = "latin1")]
+    pub(crate) answer: Vec<u8>,
+}
+
+impl Request {
+    fn random(rng: &mut Rng, corpus: &Corpus) -> Request {
+        let one_of = |list: &[Vec<u8>], rng: &mut Rng| list[rng.usize(..list.len())].clone();
+        Request {
+            seed: rng.u64(..),
+            body: damaged(&one_of(&corpus.bodies, rng), rng),
+            cached: one_of(&corpus.answers, rng),
+            answer: damaged(&one_of(&corpus.answers, rng), rng),
+        }
+    }
+}
+
+impl Round {
+    pub(crate) fn random(seed: u64, configs: &[(String, bool)], corpus: &Corpus) -> Round {
+        let mut rng = Rng::with_seed(seed);
+        let (config, dry) = &configs[rng.usize(..configs.len())];
+        // Short ones meet a VM that is new, long ones what piles up in it.
+        let length = [1, 10, 100][rng.usize(..3)];
+        let requests = (0..length).map(|_| Request::random(&mut rng, corpus));
+        Round {
+            config: config.clone().into_bytes(),
+            dry: *dry,
+            requests: requests.collect(),
+        }
+    }
+
+    /// A config alone.
+    pub(crate) fn of_config(config: Vec<u8>) -> Round {
+        Round {
+            config,
+            dry: false,
+            requests: Vec::new(),
+        }
+    }
+
+    /// Panics where something fails.
+    pub(crate) fn run(&self) {
+        let plan = match Plan::parse(&self.config, &|_| None) {
+            Ok(plan) => plan,
+            Err(faults) => {
+                assert!(self.requests.is_empty(), "{faults}");
+                assert!(!faults.0.is_empty());
+                assert!(faults.0.iter().all(|fault| !fault.path.is_empty()));
+                return;
+            }
+        };
+        if self.requests.is_empty() {
+            return;
+        }
+        let tokens = Tokens::load(&plan.encodings());
+        let mut vm = Vm::new(Rc::new(plan), tokens);
+        let mut world = World::default();
+        for request in &self.requests {
+            let changed = live(request, &mut vm, &mut world);
+            assert!(!(self.dry && changed), "what is dry changes nothing");
+        }
+    }
+
+    /// The panic, where something fails.
+    pub(crate) fn outcome(&self) -> std::thread::Result<()> {
+        catch_unwind(AssertUnwindSafe(|| self.run()))
+    }
+
+    /// Less of it that fails, too: without every request that it does not take.
+    pub(crate) fn shrunk(&self) -> Round {
+        // Each of these panics is the one that was told already.
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let mut small = self.clone();
+        for at in (0..small.requests.len()).rev() {
+            let mut smaller = small.clone();
+            smaller.requests.remove(at);
+            if smaller.outcome().is_err() {
+                small = smaller;
+            }
+        }
+        std::panic::set_hook(hook);
+        small
+    }
+}
