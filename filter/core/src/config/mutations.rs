@@ -1,4 +1,5 @@
 //! A valid config, changed in one place: it is refused with a place, or it is a plan; never a panic.
+//! Damage at random is `tests/fuzz.rs`'s.
 
 use serde_json::{Value, json};
 
@@ -152,12 +153,8 @@ fn a_key_that_is_missing_or_has_no_name_is_no_panic() {
 }
 
 #[test]
-fn text_that_is_cut_or_changed_at_any_byte_is_no_panic() {
+fn text_that_is_cut_anywhere_is_refused_with_its_place() {
     for at in 1..FULL.len() {
-        let (head, tail) = (&FULL[..at], &FULL[at + 1..]);
-        assert!(!faults(head).is_empty(), "cut at {at}");
-        let other = b"{}[]\",:\\0-.\t~"[at % 13] as char;
-        faults(&format!("{head}{other}{tail}"));
-        faults(&format!("{head}{tail}"));
+        assert!(!faults(&FULL[..at]).is_empty(), "cut at {at}");
     }
 }
