@@ -174,8 +174,8 @@ async fn what_is_under_way_in_a_vm_that_traps_breaks_off_or_ends_by_the_idle_tim
         module: Some(trapping(dir.path())),
         sidecar_at: Some(fake.address),
         concurrency: 1,
-        idle_secs: 3,
-        ..Setup::with(json!({"cache": caching(), "sidecar": {"timeout": "1s"}}))
+        idle_secs: 6,
+        ..Setup::with(json!({"cache": caching(), "sidecar": {"timeout": "4s"}}))
     })
     .await
     .unwrap();
