@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use sluice_tests::sidecar::{self, Sidecar};
 use sluice_tests::stack::{caching, config, merge, tiers};
 use sluice_tests::tools;
 
+use crate::floor::Floor;
 use crate::row::{Row, median, quantile};
 use crate::{Args, latency};
 
@@ -37,17 +38,28 @@ const ALL: u64 = 200_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Case {
     Bare,
+    /// No filter of ours, but the least that one costs.
+    Floor(Floor),
     NoCallout,
     Miss,
     Hit,
 }
 
 impl Case {
-    const ALL: [Case; 4] = [Case::Bare, Case::NoCallout, Case::Miss, Case::Hit];
+    const ALL: [Case; 6] = [
+        Case::Bare,
+        Case::Floor(Floor::Reads),
+        Case::Floor(Floor::Acts),
+        Case::NoCallout,
+        Case::Miss,
+        Case::Hit,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Case::Bare => "bare Envoy",
+            Case::Floor(Floor::Reads) => "floor: a filter that only reads",
+            Case::Floor(Floor::Acts) => "floor: that and our effects, computing nothing",
             Case::NoCallout => "no callout",
             Case::Miss => "cache miss",
             Case::Hit => "cache hit",
@@ -58,7 +70,7 @@ impl Case {
     /// so that the filter's memory of token counts is neither cold nor all that is needed.
     fn novelty(self) -> Novelty {
         match self {
-            Case::Bare | Case::NoCallout => Novelty::NewEvery(3),
+            Case::Bare | Case::Floor(_) | Case::NoCallout => Novelty::NewEvery(3),
             Case::Miss => Novelty::New,
             Case::Hit => Novelty::Known,
         }
@@ -71,7 +83,7 @@ impl Case {
             (Case::NoCallout, Shape::Long) => Some(0.45),
             (Case::NoCallout, Shape::Turns) => Some(0.40),
             (Case::Hit, _) => Some(0.50),
-            (Case::Bare | Case::Miss, _) => None,
+            (Case::Bare | Case::Floor(_) | Case::Miss, _) => None,
         }
     }
 }
@@ -79,6 +91,8 @@ impl Case {
 /// Everything that runs.
 struct Rig {
     bare: Envoy,
+    reads: Envoy,
+    acts: Envoy,
     plain: Envoy,
     cached: Envoy,
     sidecar: Sidecar,
@@ -98,10 +112,16 @@ impl Rig {
         };
         let sidecar = Sidecar::start(sidecar, dir.path()).await?;
         let at = (upstream.address(), sidecar.address());
+        let with = async |name, config, floor: Option<Floor>| {
+            let module = floor.map(|floor| floor.module(dir.path())).transpose()?;
+            start(name, (config, module), at, dir.path()).await
+        };
         Ok(Rig {
-            bare: start("bare", None, at, dir.path()).await?,
-            plain: start("no-callout", Some(plain_config()), at, dir.path()).await?,
-            cached: start("cached", Some(cached_config()), at, dir.path()).await?,
+            bare: with("bare", None, None).await?,
+            reads: with("floor-reads", Some(json!({})), Some(Floor::Reads)).await?,
+            acts: with("floor-acts", Some(json!({})), Some(Floor::Acts)).await?,
+            plain: with("no-callout", Some(plain_config()), None).await?,
+            cached: with("cached", Some(cached_config()), None).await?,
             sidecar,
             upstream,
             dir,
@@ -111,6 +131,8 @@ impl Rig {
     fn envoy(&self, case: Case) -> &Envoy {
         match case {
             Case::Bare => &self.bare,
+            Case::Floor(Floor::Reads) => &self.reads,
+            Case::Floor(Floor::Acts) => &self.acts,
             Case::NoCallout => &self.plain,
             Case::Miss | Case::Hit => &self.cached,
         }
@@ -120,13 +142,14 @@ impl Rig {
 /// An Envoy of one worker that writes no access log.
 async fn start(
     name: &str,
-    filter: Option<Value>,
+    (filter, module): (Option<Value>, Option<PathBuf>),
     (upstream, sidecar): (SocketAddr, SocketAddr),
     dir: &Path,
 ) -> anyhow::Result<Envoy> {
     let options = envoy::Options {
         name: name.to_owned(),
         filter,
+        module,
         sidecars: vec![sidecar],
         logged: false,
         ..envoy::Options::new(Upstream::Plain(upstream))
@@ -177,7 +200,7 @@ pub(crate) async fn measure(args: &Args) -> anyhow::Result<Vec<Row>> {
     if wanted("memory") {
         rows.extend(memory(&rig).await?);
     }
-    for envoy in [&rig.bare, &rig.plain, &rig.cached] {
+    for envoy in [&rig.bare, &rig.reads, &rig.acts, &rig.plain, &rig.cached] {
         envoy.check_no_trap().await?;
     }
     Ok(rows)
@@ -312,8 +335,9 @@ async fn idle(rig: &Rig) -> anyhow::Result<()> {
 }
 
 async fn latencies(rig: &Rig) -> anyhow::Result<Vec<Row>> {
+    const CASES: [Case; 4] = [Case::Bare, Case::NoCallout, Case::Miss, Case::Hit];
     let mut targets = Vec::new();
-    for case in Case::ALL {
+    for case in CASES {
         let prompts = Arc::new(Prompts::new(Shape::Short, case.novelty())?);
         if case == Case::Hit {
             fill(rig, &prompts).await?;
@@ -323,11 +347,11 @@ async fn latencies(rig: &Rig) -> anyhow::Result<Vec<Row>> {
     eprintln!("latency: {} s at 100 requests/s each", LATENCY.as_secs());
     let times = tokio::task::spawn_blocking(move || latency::measure(&targets, LATENCY)).await??;
     let of = |case: Case, share: f64| {
-        let times = times.get(Case::ALL.iter().position(|one| *one == case).unwrap_or(0));
+        let times = times.get(CASES.iter().position(|one| *one == case).unwrap_or(0));
         quantile(times.map_or(&[], Vec::as_slice), share)
     };
     let mut rows = Vec::new();
-    for case in Case::ALL {
+    for case in CASES {
         let name = format!("latency at 100/s · {}", case.name());
         rows.push(Row::lower(format!("{name} p50"), of(case, 0.5), "ms"));
         let in_all = (case == Case::Hit).then_some(2.0);
@@ -343,7 +367,8 @@ async fn latencies(rig: &Rig) -> anyhow::Result<Vec<Row>> {
 /// One VM over 200,000 requests of all sizes: every second one is new, the rest are hits.
 async fn memory(rig: &Rig) -> anyhow::Result<Vec<Row>> {
     let at = (rig.upstream.address(), rig.sidecar.address());
-    let envoy = start("memory", Some(cached_config()), at, rig.dir.path()).await?;
+    let filter = (Some(cached_config()), None);
+    let envoy = start("memory", filter, at, rig.dir.path()).await?;
     let prompts = Arc::new(Prompts::mixed(&Shape::ALL, Novelty::NewEvery(2))?);
     let first = vm_megabytes(&envoy).await?;
     let resident = footprint::resident_bytes(envoy.id())?;

@@ -2,6 +2,7 @@
 //! stderr.
 
 mod filter;
+mod floor;
 mod latency;
 mod row;
 
@@ -24,7 +25,8 @@ struct Args {
     /// Only parts whose name contains this: module, 1 KB, 16 KB, 20 turns, latency, memory.
     #[arg(long, default_value = "")]
     only: String,
-    /// Only cases whose name contains this, beside bare Envoy: no callout, cache miss, cache hit.
+    /// Only cases whose name contains this, beside bare Envoy: floor, no callout, cache miss, cache
+    /// hit.
     #[arg(long, default_value = "")]
     case: String,
 }
