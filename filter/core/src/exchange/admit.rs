@@ -4,8 +4,8 @@ use sluice_wire::{
     AdmitReply, AdmitRequest, CacheResult, EntryHead, Frame, Outcome, Verdict, header, path,
 };
 
+use super::decide::recount;
 use super::facts::{CacheWish, Option_};
-use super::request::recount;
 use super::{Effect, Effects, Exchange, Host, Phase, Vm};
 use crate::config::{Mode, OnFailure};
 use crate::formats::{ApiError, ErrorKind};

@@ -9,6 +9,7 @@
 //! ```
 
 mod admit;
+mod decide;
 mod effect;
 mod event;
 mod facts;

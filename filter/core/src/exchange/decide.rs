@@ -1,0 +1,314 @@
+//! What could be done with a request: the size to expect, the models that may answer, each with its
+//! key, its charges and its body.
+
+use sluice_wire::{CacheResult, Over, Usage};
+
+use super::facts::{CacheWish, Facts, Option_};
+use super::{Effects, Vm};
+use crate::config::{Mode, Plan, RoutePlan};
+use crate::formats::{self, ApiError, ErrorKind, Request};
+use crate::json;
+use crate::policy::budget::{self, Expected};
+use crate::policy::cache_key::{self, KeyInput};
+use crate::policy::choice::{self, Ask, Choice, NotAllowed};
+use crate::policy::route;
+use crate::tokens::Extent;
+
+/// Fills in the options: which models may answer, under which keys, at whose expense.
+pub(super) fn decide(
+    facts: &mut Facts,
+    request: &Request<'_>,
+    vm: &mut Vm,
+    effects: &mut Effects,
+) -> Result<(), ApiError> {
+    let plan = vm.plan.clone();
+    let route = facts.route(&plan);
+    facts.model_asked = request.model.clone().into_owned();
+    facts.stream = request.stream;
+    facts.stream_usage = request.stream_usage;
+    facts.usage_edit = if facts.may_touch {
+        facts.format.ask_usage(request)
+    } else {
+        None
+    };
+    facts.extent = Extent::of(request, facts.format.name());
+    facts.expected = expect(facts, request, vm, false);
+
+    let usage = Usage {
+        prompt: facts.expected.prompt,
+        completion: facts.expected.completion,
+        ..Usage::default()
+    };
+    let caller = facts.caller.clone();
+    let tier_asked = facts.tier_asked.clone();
+    let ask = Ask {
+        caller: &caller,
+        format: facts.format,
+        request,
+        tier: tier_asked.as_deref(),
+        expected: &usage,
+    };
+
+    // The way it would go, and the way to the small tier where a limit may ask for that.
+    let mut first = choice::as_asked(request);
+    let mut small = None;
+    if route.route.mode != Mode::Off && choice::routable(&plan, route, &ask) {
+        let score = route::score(request).value;
+        facts.score = Some(score);
+        let routed = choice::tier_for(route, ask.tier, score)
+            .map(|tier| choice::in_tier(&plan, route, &ask, tier));
+        match (route.route.mode, routed) {
+            (Mode::On, Some(routed)) => first = routed,
+            (_, Some(routed)) => {
+                facts.dry_model = Some(routed.model).filter(|model| *model != facts.model_asked)
+            }
+            (_, None) => {}
+        }
+        if route.route.mode == Mode::On {
+            small = Some(choice::in_tier(&plan, route, &ask, 0));
+        }
+    }
+    if over_input_limit(facts, request, route, vm, effects)? {
+        // Without a smaller tier there is nowhere to send it: it goes as it is and is counted.
+        first = small.clone().unwrap_or(first);
+    }
+    if route.mode == Mode::On {
+        first = choice::allowed(&plan, route, &ask, first)
+            .map_err(|refused| not_allowed(&refused, &facts.model_asked))?;
+        small = small.and_then(|small| choice::allowed(&plan, route, &ask, small).ok());
+    }
+    facts.options = vec![option(facts, request, route, &plan, first)];
+    if let Some(small) = small
+        && facts.options.iter().all(|option| option.choice != small)
+        && facts
+            .options
+            .iter()
+            .flat_map(|option| &option.charges)
+            .any(|charge| charge.over == Over::SmallTier)
+    {
+        let small = option(facts, request, route, &plan, small);
+        facts.options.push(small);
+    }
+    if facts.options.iter().any(Option_::estimated) {
+        facts.body = request.body.to_owned();
+    }
+    facts.cache = match (route.cache.mode, plan.sidecar.is_some()) {
+        (Mode::Off, _) | (_, false) => CacheResult::Off,
+        _ if facts.options.iter().all(|option| option.key.is_none()) => CacheResult::Bypass,
+        _ if facts.cache_wish != CacheWish::Use => CacheResult::Bypass,
+        _ => CacheResult::Miss,
+    };
+    Ok(())
+}
+
+/// The size to expect, exact or by bounds and ratio.
+fn expect(facts: &Facts, request: &Request<'_>, vm: &mut Vm, exact: bool) -> Expected {
+    let asked = facts.model_asked.as_str();
+    let model = vm
+        .plan
+        .model(asked)
+        .map(|(name, model)| (name.to_owned(), model.encoding));
+    let name = model.as_ref().map_or(asked, |(name, _)| name.as_str());
+    let estimate = vm.tokens.estimate(name, facts.extent.text_bytes) + facts.extent.fixed;
+    let limit = request
+        .output_limit
+        .unwrap_or(u64::MAX)
+        .min(vm.plan.reserve.output_tokens);
+    let completion = match facts.format.kind() {
+        formats::Kind::Generation => limit.saturating_mul(request.choices.max(1)),
+        formats::Kind::Embedding => 0,
+    };
+    let Some(encoding) = model.and_then(|(_, encoding)| encoding) else {
+        // Without a vocabulary the estimate is the best there is.
+        return Expected {
+            prompt: estimate,
+            prompt_at_most: estimate,
+            completion,
+        };
+    };
+    let counted = if exact {
+        vm.tokens.count(encoding, request, facts.format.name())
+    } else {
+        None
+    };
+    match counted {
+        Some(prompt) => Expected {
+            prompt,
+            prompt_at_most: prompt,
+            completion,
+        },
+        None => Expected {
+            prompt: estimate,
+            prompt_at_most: facts.extent.bounds().1.max(estimate),
+            completion,
+        },
+    }
+}
+
+/// Holds the prompt against its limit. True: over, and to go to the small tier.
+fn over_input_limit(
+    facts: &mut Facts,
+    request: &Request<'_>,
+    route: &RoutePlan,
+    vm: &mut Vm,
+    effects: &mut Effects,
+) -> Result<bool, ApiError> {
+    let Some(limits) = route
+        .trim
+        .input
+        .as_ref()
+        .filter(|_| route.trim.mode != Mode::Off)
+    else {
+        return Ok(false);
+    };
+    // A dated snapshot has its model's limit, unless it has one of its own.
+    let asked = facts.model_asked.as_str();
+    let listed = match limits.models.contains_key(asked) {
+        true => asked,
+        false => vm.plan.model(asked).map_or(asked, |(name, _)| name),
+    };
+    let Some(limit) = limits.of(&facts.caller.tenant, listed) else {
+        return Ok(false);
+    };
+    if facts.expected.prompt_at_most <= limit {
+        return Ok(false);
+    }
+    // The bound is not enough: only now is it worth counting.
+    facts.expected = expect(facts, request, vm, true);
+    let found = facts.expected.prompt;
+    if found <= limit {
+        return Ok(false);
+    }
+    let word = match limits.over {
+        Over::Reject => "reject",
+        Over::SmallTier => "small_tier",
+        Over::Shadow => "shadow",
+    };
+    let dry = route.trim.mode == Mode::Dry;
+    let action = if dry { "dry" } else { word };
+    effects.count(vm, ("input_limit", &[("action", action)]), 1);
+    match limits.over {
+        _ if dry => Ok(false),
+        Over::Shadow => Ok(false),
+        Over::SmallTier => Ok(true),
+        Over::Reject => Err(ApiError {
+            kind: ErrorKind::InvalidRequest,
+            message: format!("This prompt has {found} tokens; at most {limit} are allowed."),
+            code: "prompt_too_long",
+        }),
+    }
+}
+
+fn not_allowed(refused: &NotAllowed, model: &str) -> ApiError {
+    ApiError {
+        kind: ErrorKind::Forbidden,
+        message: format!(
+            "The model `{model}` is not allowed here. Allowed: {}.",
+            refused.allowed.join(", ")
+        ),
+        code: "model_not_allowed",
+    }
+}
+
+/// A choice with its key and its charges.
+fn option(
+    facts: &Facts,
+    request: &Request<'_>,
+    route: &RoutePlan,
+    plan: &Plan,
+    choice: Choice,
+) -> Option_ {
+    let cache = &route.cache;
+    // Both providers sample at 1 where nothing is said; vectors are not sampled.
+    let temperature = match facts.format.kind() {
+        formats::Kind::Generation => request.temperature.unwrap_or(1.0),
+        formats::Kind::Embedding => 0.0,
+    };
+    let cool = temperature <= cache.max_temperature;
+    let wanted =
+        cache.mode != Mode::Off && plan.sidecar.is_some() && facts.cache_wish != CacheWish::Bypass;
+    let key = (wanted && cool && facts.format.cacheable(request)).then(|| {
+        cache_key::exact(&KeyInput {
+            scope: cache.scope,
+            tenant: &facts.caller.tenant,
+            format: facts.format,
+            request,
+            headers: &facts.headers,
+            model: &choice.model,
+            output_limit: choice.cap.or(request.output_limit),
+            policies: &route.digest,
+        })
+    });
+    let expected = Expected {
+        completion: choice.cap.map_or(facts.expected.completion, |cap| {
+            facts
+                .expected
+                .completion
+                .min(cap.saturating_mul(request.choices.max(1)))
+        }),
+        ..facts.expected
+    };
+    let mut charges = budget::charges(plan, &facts.caller, &choice.model, &expected);
+    if route.mode == Mode::Dry {
+        for charge in &mut charges {
+            charge.over = Over::Shadow;
+        }
+    }
+    let body = edited(facts, request, &choice);
+    Option_ {
+        choice,
+        key,
+        charges,
+        body,
+    }
+}
+
+/// The body as a choice sends it; None where nothing changes.
+fn edited(facts: &Facts, request: &Request<'_>, choice: &Choice) -> Option<Vec<u8>> {
+    let mut edits: Vec<(&str, String)> = Vec::new();
+    if choice.model != facts.model_asked {
+        let model = serde_json::Value::from(choice.model.as_str());
+        edits.push(("model", model.to_string()));
+    }
+    if let Some(cap) = choice.cap {
+        let field = facts.format.output_limit_field(request);
+        edits.push((field, cap.to_string()));
+    }
+    if let Some(edit) = &facts.usage_edit {
+        edits.push((edit.field, edit.json.clone()));
+    }
+    if edits.is_empty() {
+        return None;
+    }
+    let edits: Vec<_> = edits
+        .iter()
+        .map(|(field, json)| (*field, json.as_str()))
+        .collect();
+    Some(json::set_fields(request.body, &request.fields, &edits).into_bytes())
+}
+
+/// Counts the prompt exactly and renews the options' charges: the sidecar (or the local counters)
+/// found a limit too near for an estimate.
+pub(super) fn recount(facts: &mut Facts, vm: &mut Vm) {
+    let body = std::mem::take(&mut facts.body);
+    if let Ok(request) = facts.format.parse(&body) {
+        facts.expected = expect(facts, &request, vm, true);
+        let plan = vm.plan.clone();
+        let route = facts.route(&plan);
+        let options = facts
+            .options
+            .iter()
+            .map(|old| option(facts, &request, route, &plan, old.choice.clone()))
+            .collect();
+        facts.options = options;
+    }
+    // Nothing is more exact than this, also where it stayed an estimate.
+    for charge in facts
+        .options
+        .iter_mut()
+        .flat_map(|option| &mut option.charges)
+    {
+        charge.at_most = charge.reserve;
+    }
+    facts.body = body;
+}
