@@ -4,6 +4,7 @@ use std::fmt;
 
 use sluice_wire::Settle;
 
+use crate::coding::Unreadable;
 use crate::formats::{ApiError, Format};
 
 /// Whether the request or response that the event was about may go on.
@@ -93,6 +94,13 @@ impl Effects {
     pub(super) fn count(&mut self, name: impl fmt::Display, amount: u64) {
         self.list
             .push(Effect::Count(Metric::Add(format!("sluice.{name}"), amount)));
+    }
+
+    /// An answer goes by that is not read, so that its usage is estimated.
+    pub(super) fn unread(&mut self, reason: Unreadable) {
+        self.count("unread_answer", 1);
+        self.list
+            .push(Effect::Debug(format!("answer not read: {reason}")));
     }
 
     /// Answers the client with an error of ours, in the shape of the API that it spoke.

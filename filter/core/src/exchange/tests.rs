@@ -7,6 +7,8 @@ use sluice_wire::{
 
 use super::*;
 use crate::config::Plan;
+
+mod compressed;
 use crate::tokens::Tokens;
 
 const SECOND: u64 = 1_000_000_000;

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::coding::{self, Memory};
 use crate::config::{Plan, Sidecar};
 use crate::tokens::Tokens;
 
@@ -12,6 +13,8 @@ pub struct Vm {
     pub plan: Rc<Plan>,
     /// Vocabularies, counts, ratios.
     pub tokens: Tokens,
+    /// What decoders of compressed answers may take.
+    pub(super) decoders: Memory,
     pub(super) breaker: Breaker,
     pub(super) requests: u64,
     /// Sets this VM's request ids apart from every other VM's.
@@ -28,6 +31,7 @@ impl Vm {
         Vm {
             plan,
             tokens,
+            decoders: Memory::new(coding::MOST_MEMORY),
             breaker: Breaker::default(),
             requests: 0,
             salt: None,
