@@ -87,6 +87,8 @@ impl Exchange {
                 self.phase = Phase::Held;
                 effects.flow = Flow::Pause;
             }
+        } else {
+            facts.decoder = None;
         }
     }
 
