@@ -9,11 +9,14 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use sluice_core::config::Plan;
 use sluice_core::exchange::{Effect, Event, Exchange, Flow, Headers, Host, Vm};
 use sluice_core::tokens::Tokens;
@@ -404,16 +407,23 @@ impl Life<'_> {
 
     /// An answer from upstream, possibly broken off.
     fn response(&mut self, rng: &mut Rng, corpus: &Corpus) {
-        let answer = damaged(&corpus.answers[rng.usize(..corpus.answers.len())], rng);
+        let answer = &corpus.answers[rng.usize(..corpus.answers.len())];
         let kind = match rng.u8(..4) {
             0 => ["text/plain", "text/event-stream", "application/json"][rng.usize(..3)],
             _ if answer.starts_with(b"{") => "application/json",
             _ => "text/event-stream",
         };
+        let (coding, answer) = match rng.u8(..6) {
+            0 => ("gzip", gzip(answer)),
+            1 => ("br", br(answer)),
+            _ => ("identity", answer.clone()),
+        };
+        let answer = damaged(&answer, rng);
         let status = ["200", "200", "200", "429", "500", "x"][rng.usize(..6)];
         let head = [
             (":status", status),
             ("content-type", kind),
+            ("content-encoding", coding),
             ("x-sluice-cost", "1"),
         ];
         let head: Headers = head.into_iter().collect();
@@ -442,6 +452,18 @@ impl Life<'_> {
             );
         }
     }
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn br(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = brotli::CompressorWriter::new(Vec::new(), 4096, 1, 22);
+    encoder.write_all(plain).unwrap();
+    encoder.into_inner()
 }
 
 /// One life, from its headers to its end.
