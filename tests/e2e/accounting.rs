@@ -1,7 +1,7 @@
 //! Ledger, Envoy's metrics, headers and the provider's own books tell the same, to the token.
 
 use serde_json::{Value, json};
-use sluice_tests::client::TRAILER;
+use sluice_tests::client::{TRAILER, unpacked};
 use sluice_tests::provider::Fault;
 use sluice_tests::requests::{CHAT, EASY, MESSAGES, STREAMING, chat};
 use sluice_tests::stack::{INTERNAL, Setup, Stack, caching, tiers};
@@ -70,6 +70,58 @@ async fn over_the_sample_traffic_every_book_agrees_and_every_saving_adds_up() {
         assert!(records.iter().any(|record| record.task == task), "{task}");
     }
     assert!(records.iter().any(|record| record.conversation == "hr-881"));
+    stack.check_no_trap().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dry_run_is_exact_on_what_providers_compress_for_official_clients() {
+    let config = json!({"mode": "dry", "route": tiers(), "cache": caching()});
+    let stack = Stack::start(Setup::with(config)).await.unwrap();
+    let mut streamed = CHAT.streamed(EASY);
+    streamed["stream_options"] = json!({"include_usage": true});
+    let requests = [
+        (CHAT.path, chat(EASY)),
+        (CHAT.path, streamed),
+        (MESSAGES.path, MESSAGES.request(EASY)),
+        (MESSAGES.path, MESSAGES.streamed(EASY)),
+    ];
+    let mut sent = 0;
+    // As httpx asks, without and with its optional decoders.
+    for (accepted, coding) in [("gzip, deflate", "gzip"), ("gzip, deflate, br, zstd", "br")] {
+        let client = stack.client().with("accept-encoding", accepted);
+        for (path, body) in &requests {
+            // Cut into packets that begin and end anywhere.
+            stack.provider().fault(Fault {
+                cut_bytes: Some(37),
+                ..Fault::default()
+            });
+            let answer = client.post(path, body).await.unwrap();
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let seen = stack.provider().last_request().unwrap();
+            assert_eq!(seen.header("accept-encoding"), Some(accepted));
+            assert_eq!(seen.body, body.to_string());
+            // Gzip's checksum and the ends of both tell that no byte is another.
+            assert_eq!(answer.header("content-encoding"), Some(coding));
+            let text = unpacked(coding, &answer.body).unwrap();
+            let told = match body["stream"] == true {
+                true => text.ends_with("\n\n") && text.contains("usage"),
+                false => serde_json::from_str::<Value>(&text).unwrap()["usage"].is_object(),
+            };
+            assert!(told, "{text}");
+            sent += 1;
+            let record = &stack.settled(sent).await.unwrap()[sent - 1];
+            assert_eq!(
+                (record.estimated, record.outcome),
+                (false, Outcome::Answered),
+                "{path} {coding}: {record:?}"
+            );
+        }
+    }
+    assert_eq!(stack.differences().await.unwrap(), Vec::<String>::new());
+    // What was stored is read again, whoever asks and however: the second half would have hit.
+    for record in &stack.settled(sent).await.unwrap()[requests.len()..] {
+        assert!(record.would_save.cache > Usd::ZERO, "{record:?}");
+    }
     stack.check_no_trap().await.unwrap();
 }
 

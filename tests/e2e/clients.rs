@@ -61,3 +61,26 @@ async fn the_official_clients_work_through_sluice_and_their_repeats_come_from_ca
     }
     stack.check_no_trap().await.unwrap();
 }
+
+#[tokio::test]
+async fn the_official_clients_work_through_a_dry_run_and_none_of_their_answers_goes_unread() {
+    let stack = Stack::start(Setup::with(json!({"mode": "dry", "cache": caching()})))
+        .await
+        .unwrap();
+    for script in ["openai_client.py", "anthropic_client.py"] {
+        let Some((passed, text)) = run(script, &stack.envoy().url(), false).await else {
+            return;
+        };
+        assert!(passed, "{script}:\n{text}");
+        let asked = stack.provider().last_request().unwrap();
+        let accepted = asked.header("accept-encoding").unwrap_or_default();
+        assert!(
+            accepted.contains("gzip"),
+            "the clients ask for it: {accepted}"
+        );
+    }
+    let metrics = stack.envoy().metrics().await.unwrap();
+    assert!(metrics.sum("sluice.requests", &[]) > 4);
+    assert_eq!(metrics.sum("sluice.unread_answer", &[]), 0);
+    stack.check_no_trap().await.unwrap();
+}

@@ -24,9 +24,6 @@ struct Args {
     /// Generation speed; 0: as fast as possible.
     #[arg(long, default_value_t = 2000)]
     tokens_per_second: u64,
-    /// Compress answers whose requests allow it.
-    #[arg(long)]
-    gzip: bool,
     /// How to count prompts.
     #[arg(long, value_enum, default_value_t = Counting::Exact)]
     counting: Counting,
@@ -53,7 +50,6 @@ async fn main() -> anyhow::Result<()> {
         catalog,
         ttft_ms: args.ttft_ms,
         tokens_per_second: args.tokens_per_second,
-        gzip: args.gzip,
         counting: args.counting,
         answer_tokens: args.answer_tokens,
         max_body: args.max_body,

@@ -1,5 +1,6 @@
 //! A plain HTTP client for tests and the demo.
 
+use std::io::Read;
 use std::time::Duration;
 
 use axum::body::HttpBody as Body;
@@ -39,6 +40,21 @@ pub struct Answer {
     pub body: Bytes,
     /// What came behind the body.
     pub trailers: HeaderMap,
+}
+
+/// What a client makes of a compressed body.
+///
+/// # Errors
+/// When it is damaged, or of a coding that is neither gzip nor br.
+pub fn unpacked(coding: &str, body: &[u8]) -> std::io::Result<String> {
+    let mut reader: Box<dyn Read> = match coding {
+        "gzip" => Box::new(flate2::read::GzDecoder::new(body)),
+        "br" => Box::new(brotli::Decompressor::new(body, 4096)),
+        other => return Err(std::io::Error::other(format!("no decoder for {other}"))),
+    };
+    let mut text = String::new();
+    reader.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// One server-sent event.

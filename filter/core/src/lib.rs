@@ -3,6 +3,7 @@
 //! No clock, no I/O, no randomness, no globals: the same code runs in the Envoy filter, in native
 //! tests, in the fuzzers and in the sidecar's command line.
 
+pub mod coding;
 pub mod config;
 pub mod counters;
 pub mod exchange;

@@ -33,8 +33,6 @@ pub struct Fault {
     pub hang_after_chunks: Option<usize>,
     /// Cut what is sent into chunks of so many bytes, wherever that falls.
     pub cut_bytes: Option<usize>,
-    /// Compress the answer, if the request's `accept-encoding` allows gzip.
-    pub gzip: bool,
     /// Report no usage.
     pub omit_usage: bool,
     /// More response headers.

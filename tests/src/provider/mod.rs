@@ -40,8 +40,6 @@ pub struct Config {
     pub ttft_ms: u64,
     /// Generation speed; 0: no time passes.
     pub tokens_per_second: u64,
-    /// Compress every answer whose request allows it.
-    pub gzip: bool,
     /// How prompts are counted.
     pub counting: Counting,
     /// A fixed answer length instead of a plausible one.
@@ -56,7 +54,6 @@ impl Default for Config {
             catalog: Catalog::default(),
             ttft_ms: 0,
             tokens_per_second: 0,
-            gzip: false,
             counting: Counting::Exact,
             answer_tokens: None,
             max_body: 32 << 20,

@@ -1,6 +1,8 @@
 //! HTTP: from a request to an endpoint, and from its reply, through faults and time, to bytes.
 
-use std::io::Write as _;
+use std::cell::RefCell;
+use std::io::Write;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -184,7 +186,7 @@ async fn api(Shared(state): Provider, request: Request) -> Response {
         )),
     };
     match answered {
-        Ok(reply) => send(&state, reply, fault, accepts_gzip(&parts.headers), number).await,
+        Ok(reply) => send(&state, reply, fault, accepted(&parts.headers), number).await,
         Err(refusal) => refuse(&refusal),
     }
 }
@@ -294,15 +296,46 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-fn accepts_gzip(headers: &HeaderMap) -> bool {
-    let accepted = headers
-        .get(header::ACCEPT_ENCODING)
-        .and_then(|value| value.to_str().ok());
-    accepted.is_some_and(|accepted| {
-        accepted
-            .split(',')
-            .any(|coding| coding.trim().starts_with("gzip") && !coding.trim().ends_with("q=0"))
-    })
+/// How an answer is compressed. Of two that a request likes as well the later is taken.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Coding {
+    Gzip,
+    Brotli,
+}
+
+impl Coding {
+    const ALL: [Coding; 2] = [Coding::Gzip, Coding::Brotli];
+
+    fn name(self) -> &'static str {
+        match self {
+            Coding::Gzip => "gzip",
+            Coding::Brotli => "br",
+        }
+    }
+
+    fn encoder(self, out: Out) -> Box<dyn Write> {
+        match self {
+            Coding::Gzip => Box::new(GzEncoder::new(out, Compression::fast())),
+            Coding::Brotli => Box::new(brotli::CompressorWriter::new(out, 4096, 4, 22)),
+        }
+    }
+}
+
+/// The coding that `accept-encoding` likes best (RFC 9110 §12.5.3).
+fn accepted(headers: &HeaderMap) -> Option<Coding> {
+    let accepted = headers.get(header::ACCEPT_ENCODING)?.to_str().ok()?;
+    let weighed = accepted.split(',').filter_map(|item| {
+        let (name, weight) = item.split_once(";q=").unwrap_or((item, "1"));
+        let coding = Coding::ALL
+            .into_iter()
+            .find(|coding| coding.name() == name.trim())?;
+        Some((weight.trim().parse().ok()?, coding))
+    });
+    let likes: Vec<(f32, Coding)> = weighed.filter(|(weight, _)| *weight > 0.0).collect();
+    let best = likes
+        .into_iter()
+        .max_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    best.map(|(_, coding)| coding)
 }
 
 fn set(response: &mut Response, name: &str, value: &str) {
@@ -382,7 +415,13 @@ struct Chunk {
     told: u64,
 }
 
-async fn send(state: &Arc<State>, reply: Reply, fault: Fault, gzip: bool, number: u64) -> Response {
+async fn send(
+    state: &Arc<State>,
+    reply: Reply,
+    fault: Fault,
+    coding: Option<Coding>,
+    number: u64,
+) -> Response {
     let Reply {
         model,
         usage,
@@ -400,7 +439,6 @@ async fn send(state: &Arc<State>, reply: Reply, fault: Fault, gzip: bool, number
     };
     let config = &state.config;
     let streamed = matches!(body, reply::Body::Events(_));
-    let gzip = gzip && (config.gzip || fault.gzip);
     wait(config.ttft_ms).await;
     let mut chunks = match (body, fault.garbage) {
         (_, true) => vec![Chunk {
@@ -422,8 +460,8 @@ async fn send(state: &Arc<State>, reply: Reply, fault: Fault, gzip: bool, number
             })
             .collect(),
     };
-    if gzip {
-        compress(&mut chunks);
+    if let Some(coding) = coding {
+        compress(&mut chunks, coding);
     }
     let plain = fault.reset_after_chunks.is_none()
         && fault.hang_after_chunks.is_none()
@@ -450,8 +488,8 @@ async fn send(state: &Arc<State>, reply: Reply, fault: Fault, gzip: bool, number
     if streamed {
         set(&mut response, "cache-control", "no-cache");
     }
-    if gzip {
-        set(&mut response, "content-encoding", "gzip");
+    if let Some(coding) = coding {
+        set(&mut response, "content-encoding", coding.name());
     }
     more_headers(&mut response, &fault);
     response
@@ -518,18 +556,34 @@ fn time_for(tokens_per_second: u64, tokens: u64) -> u64 {
     }
 }
 
-/// One gzip stream over all chunks, flushed after each, as servers that compress events do.
-fn compress(chunks: &mut [Chunk]) {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    let last = chunks.len().saturating_sub(1);
-    for (index, chunk) in chunks.iter_mut().enumerate() {
-        // Writing into a Vec cannot fail.
+/// What an encoder has given so far; clones share it.
+#[derive(Clone, Default)]
+struct Out(Rc<RefCell<Vec<u8>>>);
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One compressed stream over all chunks, flushed after each, as servers that compress events do.
+fn compress(chunks: &mut [Chunk], coding: Coding) {
+    let out = Out::default();
+    let mut encoder = coding.encoder(out.clone());
+    for chunk in chunks.iter_mut() {
+        // Writing into memory cannot fail.
         let _ = encoder
             .write_all(&chunk.bytes)
             .and_then(|()| encoder.flush());
-        if index == last {
-            let _ = encoder.try_finish();
-        }
-        chunk.bytes = std::mem::take(encoder.get_mut()).into();
+        chunk.bytes = out.0.take().into();
+    }
+    // Ends the stream.
+    drop(encoder);
+    if let Some(last) = chunks.last_mut() {
+        last.bytes = [&last.bytes[..], &out.0.take()].concat().into();
     }
 }

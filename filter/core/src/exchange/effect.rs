@@ -6,6 +6,7 @@ use std::rc::Rc;
 use sluice_wire::Settle;
 
 use super::Vm;
+use crate::coding::Unreadable;
 use crate::formats::{ApiError, Format};
 
 /// Whether the request or response that the event was about may go on.
@@ -113,6 +114,13 @@ impl Effects {
         let headers = headers.into_iter();
         self.list
             .extend(headers.map(|(name, value)| Effect::AddResponseHeader(name, value)));
+    }
+
+    /// An answer goes by that is not read, so that its usage is estimated.
+    pub(super) fn unread(&mut self, vm: &mut Vm, reason: Unreadable) {
+        self.count(vm, ("unread_answer", &[]), 1);
+        self.list
+            .push(Effect::Debug(format!("answer not read: {reason}")));
     }
 
     /// Answers the client with an error of ours, in the shape of the API that it spoke.

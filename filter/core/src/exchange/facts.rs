@@ -3,6 +3,7 @@
 use sluice_wire::{CacheResult, Charge, Outcome, Usage};
 
 use super::Headers;
+use crate::coding::Decoder;
 use crate::config::{Plan, RoutePlan};
 use crate::formats::{Edit, Format, Tap, UsageScan};
 use crate::policy::budget::Expected;
@@ -78,6 +79,8 @@ pub(super) struct Facts {
     pub(super) cache: CacheResult,
     pub(super) status: u16,
     pub(super) outcome: Outcome,
+    /// Undoes the answer's compression, for us alone: the client gets it as it came.
+    pub(super) decoder: Option<Decoder>,
     /// The answer's own parser, on a stream.
     pub(super) tap: Option<Tap>,
     /// Usage was asked for by us: its chunk has to be hidden.
@@ -138,6 +141,7 @@ impl Facts {
             cache: CacheResult::Off,
             status: 0,
             outcome: Outcome::Aborted,
+            decoder: None,
             tap: None,
             hiding: false,
             scan: None,

@@ -6,6 +6,7 @@ use sluice_wire::{Outcome, Usd, header};
 
 use super::facts::Facts;
 use super::{Effect, Effects, Exchange, Flow, Header, Headers, Phase, Vm};
+use crate::coding::{Decoder, Unreadable};
 use crate::config::Plan;
 use crate::formats::{Answer, Tap, UsageScan};
 
@@ -51,14 +52,17 @@ impl Exchange {
             .get("content-type")
             .unwrap_or("")
             .to_ascii_lowercase();
-        let readable = headers
-            .get("content-encoding")
-            .is_none_or(|coding| coding.eq_ignore_ascii_case("identity"));
-        if !readable {
-            effects.count(vm, ("unread_answer", &[]), 1);
-        } else if content_type.starts_with("text/event-stream") {
-            facts.tap = Some(Tap::new(facts.format, facts.hiding));
-            if facts.hiding {
+        // Of several lines the last would be the outermost; no upstream writes more than one.
+        let coding = headers.get("content-encoding").unwrap_or("");
+        facts.decoder = match Decoder::new(coding, &vm.decoders) {
+            Ok(decoder) => decoder,
+            Err(reason) => return effects.unread(vm, reason),
+        };
+        if content_type.starts_with("text/event-stream") {
+            // Nothing can be hidden in what an upstream compressed though it was asked not to.
+            let hides = facts.hiding && facts.decoder.is_none();
+            facts.tap = Some(Tap::new(facts.format, hides));
+            if hides {
                 effects
                     .list
                     .push(Effect::RemoveResponseHeader("content-length".into()));
@@ -73,6 +77,8 @@ impl Exchange {
                 self.phase = Phase::Held;
                 effects.flow = Flow::Pause;
             }
+        } else {
+            facts.decoder = None;
         }
     }
 
@@ -100,18 +106,29 @@ impl Exchange {
                 return;
             }
             // Longer than we hold: on it goes, watched for its usage only.
-            let mut scan = UsageScan::new();
-            scan.push(all);
-            facts.scan = Some(scan);
+            facts.scan = Some(UsageScan::new());
             self.phase = Phase::Streaming;
             effects.list.push(Effect::ResumeResponse);
+            self.streaming_body(all, false, vm, effects);
             return;
         }
-        let answer = facts.format.answer(all);
-        facts.read(&answer);
         facts.outcome = Outcome::Answered;
-        if answer.complete && facts.stores(&vm.plan, all.len()) {
-            facts.answer = Some(all.to_vec());
+        let plain = match facts.decoder.take() {
+            None => Ok(Cow::Borrowed(all)),
+            Some(decoder) => decoder
+                .whole(all, vm.plan.limits.response_body)
+                .map(Cow::Owned),
+        };
+        match plain {
+            Ok(plain) => {
+                let answer = facts.format.answer(&plain);
+                facts.read(&answer);
+                // Decoded, so that it serves any client; without it a dry cache would find nothing.
+                if answer.complete && facts.stores(&vm.plan, plain.len()) {
+                    facts.answer = Some(plain.into_owned());
+                }
+            }
+            Err(reason) => effects.unread(vm, reason),
         }
         effects.add_response_headers(facts.cost_headers(&vm.plan));
         self.phase = Phase::Streaming;
@@ -128,7 +145,11 @@ impl Exchange {
         let Some(facts) = self.facts.as_mut() else {
             return;
         };
-        if let Some(tap) = facts.tap.as_mut() {
+        if facts.decoder.is_some() {
+            if let Err(reason) = facts.decode(chunk, end_of_stream) {
+                effects.unread(vm, reason);
+            }
+        } else if let Some(tap) = facts.tap.as_mut() {
             let mut shown = tap.chunk(chunk);
             if end_of_stream {
                 let held = tap.end();
@@ -143,8 +164,7 @@ impl Exchange {
             }
             let outcome = tap.outcome();
             facts.read(&outcome);
-        }
-        if let Some(scan) = facts.scan.as_mut() {
+        } else if let Some(scan) = facts.scan.as_mut() {
             scan.push(chunk);
         }
         if !end_of_stream {
@@ -186,6 +206,41 @@ impl Facts {
     fn read(&mut self, answer: &Answer) {
         self.usage = answer.usage.or(self.usage);
         self.text_bytes = answer.text_bytes;
+    }
+
+    /// Reads on in a compressed answer that streams to the client as it comes.
+    fn decode(&mut self, chunk: &[u8], end_of_stream: bool) -> Result<(), Unreadable> {
+        let Facts {
+            decoder: Some(decoder),
+            tap,
+            scan,
+            ..
+        } = self
+        else {
+            return Ok(());
+        };
+        let mut read = decoder.push(chunk, &mut |plain| {
+            if let Some(tap) = tap {
+                tap.chunk(plain);
+            }
+            if let Some(scan) = scan {
+                scan.push(plain);
+            }
+            Ok(())
+        });
+        if end_of_stream {
+            read = read.and_then(|()| decoder.end());
+            tap.as_mut().map(Tap::end);
+        }
+        if let Some(outcome) = tap.as_ref().map(Tap::outcome) {
+            self.read(&outcome);
+        }
+        if read.is_err() {
+            // What it told of its usage may be wrong; how long its text was is good for an estimate.
+            self.usage = None;
+            (self.decoder, self.tap, self.scan) = (None, None, None);
+        }
+        read
     }
 
     /// Whether an answer of that length is to be stored.

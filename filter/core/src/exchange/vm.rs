@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::names::Names;
+use crate::coding::{self, Memory};
 use crate::config::{Plan, Sidecar};
 use crate::tokens::Tokens;
 
@@ -13,6 +14,8 @@ pub struct Vm {
     pub plan: Rc<Plan>,
     /// Vocabularies, counts, ratios.
     pub tokens: Tokens,
+    /// What decoders of compressed answers may take.
+    pub(super) decoders: Memory,
     pub(super) breaker: Breaker,
     pub(super) names: Names,
     pub(super) requests: u64,
@@ -30,6 +33,7 @@ impl Vm {
         Vm {
             plan,
             tokens,
+            decoders: Memory::new(coding::MOST_MEMORY),
             breaker: Breaker::default(),
             names: Names::default(),
             requests: 0,

@@ -1,8 +1,11 @@
 //! One request through the machine, with random events, and what must be true of its effects.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 
 use fastrand::Rng;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use sluice_core::exchange::{Effect, Event, Exchange, Flow, Headers, Host, Vm};
 use sluice_wire::{AdmitReply, CacheResult, EntryHead, Frame, Usage, Verdict};
 
@@ -253,10 +256,16 @@ impl Life<'_> {
             _ if answer.starts_with(b"{") => "application/json",
             _ => "text/event-stream",
         };
+        let (coding, answer) = match rng.u8(..6) {
+            0 => ("gzip", damaged(&gzip(answer), rng)),
+            1 => ("br", damaged(&br(answer), rng)),
+            _ => ("identity", answer.clone()),
+        };
         let status = ["200", "200", "200", "429", "500", "x"][rng.usize(..6)];
         let head = [
             (":status", status),
             ("content-type", kind),
+            ("content-encoding", coding),
             ("x-sluice-cost", "1"),
         ];
         let head: Headers = head.into_iter().collect();
@@ -285,6 +294,18 @@ impl Life<'_> {
             );
         }
     }
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn br(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = brotli::CompressorWriter::new(Vec::new(), 4096, 1, 22);
+    encoder.write_all(plain).unwrap();
+    encoder.into_inner()
 }
 
 /// One life, from its headers to its end; whether anything of the request was changed.

@@ -2,6 +2,7 @@
 
 mod budgets;
 mod cache;
+mod compressed;
 mod limits;
 mod routing;
 mod settling;
