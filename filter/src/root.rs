@@ -9,7 +9,7 @@ use proxy_wasm::hostcalls::dispatch_http_call;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType, LogLevel, MapType};
 use sluice_core::config::{Plan, Sidecar};
-use sluice_core::exchange::Vm;
+use sluice_core::exchange::{Label, Vm};
 use sluice_core::settler::Settler;
 use sluice_core::tokens::Tokens;
 use sluice_wire::{VERSION, header, path};
@@ -81,25 +81,25 @@ impl Root {
                 }
                 Err(reason) => {
                     log::debug!("settle was not sent: {reason}");
-                    worker.add("sluice.settle;result=unsent;", 1);
+                    worker.add("settle", &[(Label::Result, "unsent")], 1);
                     settler.done(batch.id, false, now_ns);
                 }
             }
         }
         for (name, told, now) in [
             (
-                "sluice.settle_dropped_records",
+                "settle_dropped_records",
                 &mut self.told.0,
                 settler.dropped(),
             ),
             (
-                "sluice.settle_dropped_answers",
+                "settle_dropped_answers",
                 &mut self.told.1,
                 settler.dropped_answers(),
             ),
         ] {
             if now > *told {
-                worker.add(name, now - *told);
+                worker.add(name, &[], now - *told);
                 *told = now;
             }
         }
@@ -152,14 +152,8 @@ impl Context for Root {
         };
         let status = if headers == 0 { None } else { reply_status() };
         let ok = status == Some(200);
-        worker.add(
-            if ok {
-                "sluice.settle;result=ok;"
-            } else {
-                "sluice.settle;result=failed;"
-            },
-            1,
-        );
+        let result = if ok { "ok" } else { "failed" };
+        worker.add("settle", &[(Label::Result, result)], 1);
         if !ok {
             log::debug!("settle failed: status {status:?}");
         }

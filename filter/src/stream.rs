@@ -6,6 +6,7 @@ use std::time::Duration;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType, StreamType};
 use sluice_core::exchange::{Effect, Effects, Event, Exchange, Flow};
+use sluice_wire::header;
 
 use crate::host;
 use crate::root::{call, reply_status};
@@ -231,6 +232,20 @@ impl Stream {
         action
     }
 
+    /// Removes what somebody says in our name. We say nothing in trailers, and read nothing there.
+    fn strip(&self, trailers: MapType) {
+        let Ok(said) = host::headers(trailers) else {
+            return;
+        };
+        for name in said.names_with(header::PREFIX) {
+            if let (Err(status), Some(worker)) =
+                (host::remove_header(trailers, name), self.worker.as_ref())
+            {
+                worker.failed("remove_header", status);
+            }
+        }
+    }
+
     fn finish(&mut self) {
         if !std::mem::replace(&mut self.over, true) {
             self.on(Event::Done, In::Elsewhere);
@@ -302,6 +317,7 @@ impl HttpContext for Stream {
     }
 
     fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        self.strip(MapType::HttpRequestTrailers);
         if self.request_whole || self.exchange.passes() {
             return Action::Continue;
         }
@@ -347,6 +363,7 @@ impl HttpContext for Stream {
     }
 
     fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        self.strip(MapType::HttpResponseTrailers);
         if self.response_whole || self.exchange.passes() {
             return Action::Continue;
         }

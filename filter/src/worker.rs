@@ -6,14 +6,14 @@ use std::rc::Rc;
 use proxy_wasm::types::MetricType;
 use rustc_hash::FxHashMap;
 use sluice_core::counters::{self, Slots};
-use sluice_core::exchange::{Host, Metric, Vm};
+use sluice_core::exchange::{Host, Label, Metric, Vm, metric_name};
 use sluice_core::settler::Settler;
 
 use crate::host;
 
-/// Metrics with different names that one worker defines; all come from the config or a fixed
-/// set, so this is only reached by a config with thousands of models.
-const METRICS: usize = 4096;
+/// Metrics with different names that one worker defines. All come from the config or a fixed set;
+/// a model in use takes some forty, so this is reached by a config with hundreds of models.
+const METRICS: usize = 16_384;
 
 pub(crate) struct Worker {
     pub(crate) vm: RefCell<Vm>,
@@ -52,15 +52,16 @@ impl Worker {
         }
     }
 
-    pub(crate) fn add(&self, name: &str, amount: u64) {
-        if let Some(id) = self.id(MetricType::Counter, name) {
+    /// Adds to a counter of the filter's own.
+    pub(crate) fn add(&self, family: &str, labels: &[(Label, &str)], amount: u64) {
+        if let Some(id) = self.id(MetricType::Counter, &metric_name(family, labels)) {
             let _ = host::increment_metric(id, amount);
         }
     }
 
     /// The most that any worker's VM ever needed: linear memory never shrinks.
     pub(crate) fn tell_memory(&self) {
-        if let Some(id) = self.id(MetricType::Gauge, "sluice.vm_memory_bytes") {
+        if let Some(id) = self.id(MetricType::Gauge, &metric_name("vm_memory_bytes", &[])) {
             let _ = host::raise_metric(id, host::memory_bytes());
         }
     }
@@ -72,7 +73,7 @@ impl Worker {
     /// A host call failed. The request goes on; that it did is counted.
     pub(crate) fn failed(&self, call: &'static str, status: host::Status) {
         log::debug!("{call}: {status:?}");
-        self.add(&format!("sluice.host_error;call={call};"), 1);
+        self.add("host_error", &[(Label::Call, call)], 1);
     }
 }
 
@@ -83,6 +84,8 @@ struct Metrics {
     /// By the place of a name that the core made, which it does once; kept here, so that no other
     /// name can take its place.
     by_place: FxHashMap<usize, (Rc<str>, Option<u32>)>,
+    /// That there is no room for another was said.
+    full: bool,
 }
 
 impl Metrics {
@@ -105,6 +108,9 @@ impl Metrics {
             return *id;
         }
         if self.by_name.len() >= METRICS {
+            if !std::mem::replace(&mut self.full, true) {
+                log::warn!("metrics past {METRICS} names are not kept: {name} is the first");
+            }
             return None;
         }
         let id = host::define_metric(kind, name);
@@ -145,7 +151,7 @@ impl Host for World<'_> {
     fn count(&mut self, key: &str, window_start: u64, amount: i64, limit: u64) -> (u64, bool) {
         let counted = counters::count(&mut Shared, key, window_start, amount, limit);
         if counted.full {
-            self.worker.add("sluice.budget_unkept", 1);
+            self.worker.add("budget_unkept", &[], 1);
         }
         (counted.before, counted.added)
     }

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde_json::Value;
 use sluice_core::config::Plan;
 
 use document::Document;
@@ -122,6 +123,18 @@ pub fn read(path: &Path, env: Env<'_>) -> Result<Config, Faults> {
     parse(&text, path.extension().is_some_and(|it| it == "json"), env)
 }
 
+/// What a value is, where the value itself may be a secret or the whole document.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a mapping",
+    }
+}
+
 /// Validates the config in `text`, JSON or else YAML.
 ///
 /// # Errors
@@ -136,7 +149,7 @@ pub fn parse(text: &str, json: bool, env: Env<'_>) -> Result<Config, Faults> {
     if !document.tree.is_object() {
         let Faults(faults) = whole(format!(
             "expected a mapping of sections, found {}",
-            document.tree
+            kind(&document.tree)
         ));
         return Err(Faults(document.placed(faults)));
     }

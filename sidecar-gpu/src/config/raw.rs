@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use sluice_core::config::without_secret;
 
 use super::value::whole;
-use super::{Env, Fault, Patience, Secret, Serve, Size, Span, Store, Tls};
+use super::{Env, Fault, Patience, Secret, Serve, Size, Span, Store, Tls, kind};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
@@ -163,7 +164,7 @@ pub(super) fn serve(document: &Value, env: Env<'_>) -> Result<Serve, Vec<Fault>>
         Some(other) => {
             faults.add(
                 "sidecar.secret",
-                format!("expected a string, found {other}"),
+                format!("expected a string, found {}", kind(other)),
             );
             None
         }
@@ -256,7 +257,7 @@ fn section_of(section: &Value) -> Result<RawServe, Vec<Fault>> {
     let Value::Object(keys) = section else {
         return Err(vec![Fault {
             path: "serve".to_owned(),
-            message: format!("expected a mapping, found {section}"),
+            message: format!("expected a mapping, found {}", kind(section)),
         }]);
     };
     let read = |value: &Value| -> Result<RawServe, Fault> {
@@ -265,10 +266,8 @@ fn section_of(section: &Value) -> Result<RawServe, Vec<Fault>> {
                 "." => "serve".to_owned(),
                 path => format!("serve.{path}"),
             };
-            Fault {
-                path,
-                message: error.into_inner().to_string(),
-            }
+            let message = without_secret(&path, error.into_inner().to_string());
+            Fault { path, message }
         })
     };
     let faults: Vec<Fault> = keys

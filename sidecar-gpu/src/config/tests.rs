@@ -180,7 +180,7 @@ fn text_that_is_no_mapping_is_refused_with_its_place() {
     assert!(faults("serve: [")[0].contains("line"));
     assert!(
         faults("serve: 3\nsidecar: {cluster: c, secret: x}")[0]
-            .starts_with("serve: expected a mapping, found 3")
+            .starts_with("serve: expected a mapping, found a number")
     );
 }
 
@@ -198,4 +198,21 @@ fn a_fault_in_the_filters_part_is_told_beside_the_sidecars() {
 fn a_secret_that_is_not_set_is_told_once() {
     let list = faults("sidecar: {cluster: c, secret: env:NOT_SET}");
     assert_eq!(list.len(), 1, "{list:?}");
+}
+
+#[test]
+fn a_fault_where_secrets_are_does_not_quote_what_it_found() {
+    for text in [
+        "serve: {operators: hunter2}",
+        "serve: {tenants: [hunter2]}",
+        "serve: hunter2",
+        "sidecar: hunter2",
+        "sidecar: {cluster: c, secret: [hunter2]}",
+        "[hunter2]",
+        "hunter2",
+    ] {
+        let told = faults(text).join("\n");
+        assert!(told.contains("expected"), "{text}: {told}");
+        assert!(!told.contains("hunter2"), "{text}: {told}");
+    }
 }

@@ -166,17 +166,24 @@ impl Decoder {
         }
     }
 
-    /// Reads a whole answer of at most so many plain bytes.
+    /// Reads a whole answer, of which `watch` sees every part; None when it has more than so many
+    /// plain bytes.
     ///
     /// # Errors
     /// When it cannot be read to its end.
-    pub fn whole(mut self, bytes: &[u8], most: usize) -> Result<Vec<u8>, Unreadable> {
-        let mut plain = Vec::new();
+    pub fn whole(
+        mut self,
+        bytes: &[u8],
+        most: usize,
+        watch: &mut dyn FnMut(&[u8]),
+    ) -> Result<Option<Vec<u8>>, Unreadable> {
+        let mut plain = Some(Vec::new());
         self.push(bytes, &mut |piece| {
-            if plain.len() + piece.len() > most {
-                return Err(Unreadable::TooLong);
+            watch(piece);
+            match &mut plain {
+                Some(kept) if kept.len() + piece.len() <= most => kept.extend_from_slice(piece),
+                _ => plain = None,
             }
-            plain.extend_from_slice(piece);
             Ok(())
         })?;
         self.end()?;

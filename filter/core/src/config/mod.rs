@@ -20,6 +20,7 @@ pub use plan::{
     Price, Reserve, RoutePlan, Routing, Sidecar, Source, Tier, Trimming, Trust,
 };
 pub use raw::{Mode, OnFailure, Per, Scope};
+pub use read::without_secret;
 
 /// One thing that is wrong with a config.
 #[derive(Clone, Debug, PartialEq, Eq)]

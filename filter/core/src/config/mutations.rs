@@ -1,5 +1,5 @@
 //! A valid config, changed in one place: it is refused with a place, or it is a plan; never a panic.
-//! Damage at random is `tests/fuzz.rs`'s.
+//! Damage at random is `tests/fuzz/`'s.
 
 use serde_json::{Value, json};
 

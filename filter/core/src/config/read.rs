@@ -98,12 +98,36 @@ fn section<T: DeserializeOwned>(path: &str, raw: &str, faults: &mut Vec<Fault>) 
                 inner if inner.starts_with('[') => format!("{path}{inner}"),
                 inner => format!("{path}.{inner}"),
             };
-            faults.push(Fault {
-                path,
-                message: without_position(&error.into_inner()),
-            });
+            let message = without_secret(&path, without_position(&error.into_inner()));
+            faults.push(Fault { path, message });
             None
         }
+    }
+}
+
+/// Where a value may be a secret.
+const SECRETS: [&str; 5] = [
+    "sidecar.secret",
+    "serve.operators",
+    "serve.tenants",
+    "identity.hash_key",
+    "identity.trust",
+];
+
+/// A message of serde's without the value that it quotes, if `path` is where secrets are: what kind
+/// of value was found, and what is expected.
+#[must_use]
+pub fn without_secret(path: &str, message: String) -> String {
+    // Also what stands where a section with secrets in it should.
+    let secret = SECRETS
+        .iter()
+        .any(|secret| path.starts_with(secret) || secret.split('.').next() == Some(path));
+    let quote = message.find(['"', '`']);
+    match (quote, message.rfind(", expected")) {
+        (Some(start), Some(end)) if secret && start < end => {
+            format!("{}{}", message[..start].trim_end(), &message[end..])
+        }
+        _ => message,
     }
 }
 

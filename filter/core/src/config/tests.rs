@@ -366,3 +366,32 @@ fn a_mode_that_envoys_yaml_reader_made_a_boolean_is_read() {
         (Mode::On, Mode::Off, Mode::Dry)
     );
 }
+
+#[test]
+fn a_fault_where_secrets_are_does_not_quote_what_it_found() {
+    for (config, path) in [
+        (r#"{"sidecar":"hunter2"}"#, "sidecar"),
+        (
+            r#"{"sidecar":{"cluster":"c","secret":4242}}"#,
+            "sidecar.secret",
+        ),
+        (
+            r#"{"identity":{"hash_key":["hunter2"]}}"#,
+            "identity.hash_key",
+        ),
+        (r#"{"identity":{"trust":"hunter2"}}"#, "identity.trust"),
+    ] {
+        let faults = Plan::parse(config.as_bytes(), &|_| None).unwrap_err();
+        let told = faults.to_string();
+        assert!(
+            told.starts_with(path) && told.contains("expected"),
+            "{told}"
+        );
+        assert!(
+            !told.contains("hunter2") && !told.contains("4242"),
+            "{told}"
+        );
+    }
+    let told = Plan::parse(br#"{"budgets":"7 a day"}"#, &|_| None).unwrap_err();
+    assert!(told.to_string().contains("expected"), "{told}");
+}

@@ -6,7 +6,7 @@ use sluice_wire::{
 
 use super::decide::recount;
 use super::facts::{CacheWish, Option_};
-use super::{Effect, Effects, Exchange, Host, Phase, Vm};
+use super::{Effect, Effects, Exchange, Host, Label, Phase, Vm};
 use crate::config::{Mode, OnFailure};
 use crate::formats::{ApiError, ErrorKind};
 use crate::policy::budget::{self, Local};
@@ -31,7 +31,7 @@ impl Exchange {
             return;
         };
         if !vm.breaker.allows(sidecar, host.now_ns()) {
-            effects.count(vm, ("sidecar", &[("result", "skipped")]), 1);
+            effects.count(vm, ("sidecar", &[(Label::Result, "skipped")]), 1);
             self.without_sidecar(vm, host, effects);
             return;
         }
@@ -105,12 +105,12 @@ impl Exchange {
                 Some(_) => "nonsense",
                 None => "failed",
             };
-            effects.count(vm, ("sidecar", &[("result", result)]), 1);
+            effects.count(vm, ("sidecar", &[(Label::Result, result)]), 1);
             self.without_sidecar(vm, host, effects);
             return;
         };
         vm.breaker.succeeded();
-        effects.count(vm, ("sidecar", &[("result", "ok")]), 1);
+        effects.count(vm, ("sidecar", &[(Label::Result, "ok")]), 1);
         let rules = vm.plan.budgets.len();
         for rule in head.over.iter().filter(|rule| usize::from(**rule) < rules) {
             count_over(*rule, "pass", vm, effects);
@@ -364,6 +364,6 @@ impl Exchange {
 
 /// A budget was over its limit, and what came of it.
 fn count_over(rule: u16, action: &str, vm: &mut Vm, effects: &mut Effects) {
-    let labels = [("rule", &*rule.to_string()), ("action", action)];
+    let labels = [(Label::Rule, &*rule.to_string()), (Label::Action, action)];
     effects.count(vm, ("budget_over", &labels), 1);
 }

@@ -4,7 +4,7 @@
 use sluice_wire::{CacheResult, Over, Usage};
 
 use super::facts::{CacheWish, Facts, Option_};
-use super::{Effects, Vm};
+use super::{Effects, Label, Vm};
 use crate::config::{Mode, Plan, RoutePlan};
 use crate::formats::{self, ApiError, ErrorKind, Request};
 use crate::json;
@@ -186,7 +186,7 @@ fn over_input_limit(
     };
     let dry = route.trim.mode == Mode::Dry;
     let action = if dry { "dry" } else { word };
-    effects.count(vm, ("input_limit", &[("action", action)]), 1);
+    effects.count(vm, ("input_limit", &[(Label::Action, action)]), 1);
     match limits.over {
         _ if dry => Ok(false),
         Over::Shadow => Ok(false),

@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use sluice_wire::Settle;
 
-use super::Vm;
+use super::facts::Facts;
+use super::{Label, Vm};
 use crate::coding::Unreadable;
 use crate::formats::{ApiError, Format};
 
@@ -102,7 +103,7 @@ impl Effects {
     pub(super) fn count(
         &mut self,
         vm: &mut Vm,
-        (family, labels): (&str, &[(&str, &str)]),
+        (family, labels): (&str, &[(Label, &str)]),
         amount: u64,
     ) {
         let name = vm.names.get(family, labels);
@@ -117,7 +118,8 @@ impl Effects {
     }
 
     /// An answer goes by that is not read, so that its usage is estimated.
-    pub(super) fn unread(&mut self, vm: &mut Vm, reason: Unreadable) {
+    pub(super) fn unread(&mut self, facts: &mut Facts, vm: &mut Vm, reason: Unreadable) {
+        facts.unread = true;
         self.count(vm, ("unread_answer", &[]), 1);
         self.list
             .push(Effect::Debug(format!("answer not read: {reason}")));

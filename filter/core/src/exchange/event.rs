@@ -24,6 +24,12 @@ impl Headers {
         std::str::from_utf8(value).ok()
     }
 
+    /// All values of `name` (lower case): a second one must not hide behind the first.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let named = move |(key, value): (&[u8], _)| (key == name.as_bytes()).then_some(value);
+        self.iter().filter_map(named)
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let at = |place: &Range<usize>| self.bytes.get(place.clone()).unwrap_or_default();

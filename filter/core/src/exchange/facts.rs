@@ -88,6 +88,10 @@ pub(super) struct Facts {
     /// For answers too long to hold.
     pub(super) scan: Option<UsageScan>,
     pub(super) usage: Option<Usage>,
+    /// `usage` was told on the way: of completion tokens there may be more.
+    pub(super) usage_so_far: bool,
+    /// Upstream answered in a way that is not read.
+    pub(super) unread: bool,
     /// Bytes of text answered, for estimates.
     pub(super) text_bytes: u64,
     /// The answer to store.
@@ -146,6 +150,8 @@ impl Facts {
             hiding: false,
             scan: None,
             usage: None,
+            usage_so_far: false,
+            unread: false,
             text_bytes: 0,
             answer: None,
         }

@@ -7,7 +7,7 @@ use sluice_wire::{CacheResult, EntryHead, Lever, Outcome, Record, Settle, Store,
 
 use super::facts::Facts;
 use super::response::dollars;
-use super::{Effect, Effects, Exchange, Host, Metric, Phase, Vm};
+use super::{Effect, Effects, Exchange, Host, Label, Metric, Phase, Vm};
 use crate::config::{Plan, Price};
 use crate::policy::accounting::{self, Bill};
 use crate::policy::budget;
@@ -52,7 +52,7 @@ impl Exchange {
         facts.count(&bill, estimated, vm, effects);
         effects
             .list
-            .push(Effect::SetState(facts.state(&plan, &bill)));
+            .push(Effect::SetState(facts.state(&plan, &bill, estimated)));
 
         // A hit and a refusal reserved nothing and draw nothing.
         let draws = facts.cache != CacheResult::Hit && facts.outcome != Outcome::Rejected;
@@ -101,23 +101,29 @@ impl Exchange {
 }
 
 impl Facts {
-    /// Puts an estimate where upstream reported nothing; says whether it did.
+    /// Puts an estimate where upstream reported nothing, or not all; says whether it did.
     fn estimate_usage(&mut self, sent: bool, vm: &Vm) -> bool {
-        if self.usage.is_some() || !sent || free(self) {
+        let whole = self.usage.is_some() && !self.usage_so_far;
+        if whole || !sent || free(self) {
             return false;
         }
         let model = vm
             .plan
             .model(self.model())
             .map_or(self.model(), |(name, _)| name);
-        self.usage = Some(Usage {
+        let completion = match self.text_bytes {
+            // Of an answer that could not be read nothing is known but what was expected.
+            0 if self.unread && self.outcome == Outcome::Answered => self.expected.completion,
+            0 => 0,
+            bytes => vm.tokens.estimate(model, bytes),
+        };
+        let reported = self.usage.unwrap_or(Usage {
             prompt: self.expected.prompt,
-            completion: if self.text_bytes == 0 {
-                0
-            } else {
-                vm.tokens.estimate(model, self.text_bytes)
-            },
             ..Usage::default()
+        });
+        self.usage = Some(Usage {
+            completion: reported.completion.max(completion),
+            ..reported
         });
         true
     }
@@ -166,9 +172,9 @@ impl Facts {
     }
 
     /// What access logs show, as logfmt: `model=gpt-4o-mini tier=small cache=miss tokens=110
-    /// cost_usd=0.0001 saved_usd=0.0012`. One value, because each that is set costs Envoy as much
+    /// cost_usd=0.0001 saved_usd=0.0012`, and `estimated=true` where upstream did not say. One value, because each that is set costs Envoy as much
     /// as reading the request's headers does.
-    fn state(&self, plan: &Plan, bill: &Bill) -> String {
+    fn state(&self, plan: &Plan, bill: &Bill, estimated: bool) -> String {
         let mut state = String::with_capacity(128);
         let total = self.usage.unwrap_or_default().total();
         // Writing to a String cannot fail.
@@ -181,6 +187,9 @@ impl Facts {
             dollars(bill.cost),
             dollars(bill.saved_total()),
         );
+        if estimated {
+            state.push_str(" estimated=true");
+        }
         state
     }
 
@@ -189,13 +198,13 @@ impl Facts {
         let plan = vm.plan.clone();
         // From the config, so that no client can make names without end.
         let model = plan.model(self.model()).map_or("other", |(name, _)| name);
-        let by_model = ("model", model);
+        let by_model = (Label::Model, model);
         let labels = [
-            ("endpoint", self.format.name()),
+            (Label::Endpoint, self.format.name()),
             by_model,
-            ("tier", self.tier(&plan).unwrap_or("none")),
-            ("cache", self.cache.name()),
-            ("outcome", self.outcome.name()),
+            (Label::Tier, self.tier(&plan).unwrap_or("none")),
+            (Label::Cache, self.cache.name()),
+            (Label::Outcome, self.outcome.name()),
         ];
         effects.count(vm, ("requests", &labels), 1);
         // Tokens that upstream worked for; those of a cached answer are told apart.
@@ -211,7 +220,7 @@ impl Facts {
             ("reasoning", usage.reasoning),
         ] {
             if tokens > 0 {
-                let labels = [by_model, ("source", source), ("kind", kind)];
+                let labels = [by_model, (Label::Source, source), (Label::Kind, kind)];
                 effects.count(vm, ("tokens", &labels), tokens);
             }
         }
@@ -233,7 +242,7 @@ impl Facts {
                 ("would_save_nanodollars", bill.would_save.of(lever)),
             ] {
                 if saved > Usd::ZERO {
-                    effects.count(vm, (name, &[("lever", lever.name())]), nano(saved));
+                    effects.count(vm, (name, &[(Label::Lever, lever.name())]), nano(saved));
                 }
             }
         }
@@ -257,7 +266,10 @@ fn one_value(name: &str) -> Cow<'_, str> {
     if !name.is_empty() && name.bytes().all(plain) {
         name.into()
     } else {
-        serde_json::Value::from(name).to_string().into()
+        // JSON leaves Unicode's own line ends as they are.
+        let quoted = serde_json::Value::from(name).to_string();
+        let quoted = quoted.replace('\u{2028}', "\\u2028");
+        quoted.replace('\u{2029}', "\\u2029").into()
     }
 }
 
@@ -280,6 +292,7 @@ mod tests {
         assert_eq!(one_value(""), r#""""#);
         assert_eq!(one_value("a tier=b"), r#""a tier=b""#);
         assert_eq!(one_value("a\n\"b\""), r#""a\n\"b\"""#);
+        assert_eq!(one_value("a\u{2028}b"), r#""a\u2028b""#);
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod vm;
 
 pub use effect::{Effect, Effects, Flow, Header, Metric, ReplyStatus};
 pub use event::{Event, Headers, Host};
+pub use names::{Label, metric_name};
 pub use vm::Vm;
 
 use facts::Facts;

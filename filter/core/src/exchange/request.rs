@@ -22,7 +22,6 @@ impl Exchange {
             return;
         }
         self.phase = Phase::Passing;
-        let caller = identity::identify(&vm.plan.identity, headers, host);
         // Control headers are ours: a stranger's are removed, a trusted caller's are read here and
         // removed too, so that none reaches a provider.
         for name in headers.names_with(header::PREFIX) {
@@ -42,18 +41,16 @@ impl Exchange {
         if let Some(length) = headers
             .get("content-length")
             .and_then(|length| length.parse().ok())
-            && !self.fits(length, vm, effects, format)
+            && !self.fits(length, vm, effects, (format, route.mode))
         {
             return;
         }
+        let caller = identity::identify(&plan.identity, format.family(), headers, host);
         let levers = [route.route.mode, route.trim.mode, route.cache.mode];
         let may_touch =
             route.mode == Mode::On && (levers.contains(&Mode::On) || !plan.budgets.is_empty());
-        if may_touch
-            && headers
-                .get("accept-encoding")
-                .is_some_and(|it| it != "identity")
-        {
+        let codings = headers.all("accept-encoding");
+        if may_touch && codings.into_iter().any(|coding| coding != b"identity") {
             // A compressed answer could be neither accounted nor stored. Who names no coding gets
             // none from any provider.
             effects.list.push(Effect::SetRequestHeader(
@@ -102,10 +99,11 @@ impl Exchange {
         if self.phase != Phase::Body {
             return;
         }
-        let Some(format) = self.facts.as_ref().map(|facts| facts.format) else {
+        let Some(facts) = self.facts.as_ref() else {
             return;
         };
-        if self.fits(buffered, vm, effects, format) {
+        let of = (facts.format, facts.route(&vm.plan).mode);
+        if self.fits(buffered, vm, effects, of) {
             effects.flow = Flow::Pause;
         } else if self.phase == Phase::Passing {
             effects.list.push(Effect::ResumeRequest);
@@ -118,7 +116,7 @@ impl Exchange {
         size: usize,
         vm: &mut Vm,
         effects: &mut Effects,
-        format: &'static dyn formats::Format,
+        (format, mode): (&'static dyn formats::Format, Mode),
     ) -> bool {
         let limits = vm.plan.limits;
         if size <= limits.request_body {
@@ -127,7 +125,7 @@ impl Exchange {
         effects.count(vm, ("too_large", &[]), 1);
         self.phase = Phase::Passing;
         self.facts = None;
-        if limits.on_failure == OnFailure::Closed {
+        if refuses(vm, mode) {
             let error = ApiError {
                 kind: ErrorKind::TooLarge,
                 message: format!(
@@ -165,6 +163,15 @@ impl Exchange {
                     .list
                     .push(Effect::Debug(format!("passes untouched: {reason}")));
                 effects.count(vm, ("unread", &[]), 1);
+                if refuses(vm, facts.route(&vm.plan).mode) {
+                    self.facts = Some(facts);
+                    let error = ApiError {
+                        kind: ErrorKind::InvalidRequest,
+                        message: format!("The request body cannot be read: {reason}."),
+                        code: "request_unreadable",
+                    };
+                    return self.refuse(&error, Vec::new(), effects);
+                }
                 self.phase = Phase::Passing;
                 effects.list.push(Effect::ResumeRequest);
                 return;
@@ -191,14 +198,18 @@ impl Exchange {
     }
 }
 
+/// Whether a body that is not read is refused. In `dry` nothing is.
+fn refuses(vm: &Vm, mode: Mode) -> bool {
+    vm.plan.limits.on_failure == OnFailure::Closed && mode == Mode::On
+}
+
 /// The format of a request that is ours to read.
 fn ours(headers: &Headers) -> Option<&'static dyn formats::Format> {
-    let plain = headers
-        .get("content-encoding")
-        .is_none_or(|coding| coding.eq_ignore_ascii_case("identity"));
-    if headers.get(":method") != Some("POST") || !plain {
+    if headers.get(":method") != Some("POST") {
         return None;
     }
+    // Whatever `content-encoding` says: an upstream may look past it, and so must we. A body that
+    // really is compressed cannot be read, and is counted as such.
     formats::by_path(headers.get(":path")?)
 }
 

@@ -56,7 +56,7 @@ impl Exchange {
         let coding = headers.get("content-encoding").unwrap_or("");
         facts.decoder = match Decoder::new(coding, &vm.decoders) {
             Ok(decoder) => decoder,
-            Err(reason) => return effects.unread(vm, reason),
+            Err(reason) => return effects.unread(facts, vm, reason),
         };
         if content_type.starts_with("text/event-stream") {
             // Nothing can be hidden in what an upstream compressed though it was asked not to.
@@ -113,14 +113,17 @@ impl Exchange {
             return;
         }
         facts.outcome = Outcome::Answered;
+        let mut scan = UsageScan::new();
         let plain = match facts.decoder.take() {
-            None => Ok(Cow::Borrowed(all)),
+            None => Ok(Some(Cow::Borrowed(all))),
             Some(decoder) => decoder
-                .whole(all, vm.plan.limits.response_body)
-                .map(Cow::Owned),
+                .whole(all, vm.plan.limits.response_body, &mut |part| {
+                    scan.push(part)
+                })
+                .map(|plain| plain.map(Cow::Owned)),
         };
         match plain {
-            Ok(plain) => {
+            Ok(Some(plain)) => {
                 let answer = facts.format.answer(&plain);
                 facts.read(&answer);
                 // Decoded, so that it serves any client; without it a dry cache would find nothing.
@@ -128,7 +131,9 @@ impl Exchange {
                     facts.answer = Some(plain.into_owned());
                 }
             }
-            Err(reason) => effects.unread(vm, reason),
+            // Longer than we hold once it is plain.
+            Ok(None) => facts.usage = scan.usage().and_then(|usage| facts.format.usage(usage)),
+            Err(reason) => effects.unread(facts, vm, reason),
         }
         effects.add_response_headers(facts.cost_headers(&vm.plan));
         self.phase = Phase::Streaming;
@@ -147,7 +152,7 @@ impl Exchange {
         };
         if facts.decoder.is_some() {
             if let Err(reason) = facts.decode(chunk, end_of_stream) {
-                effects.unread(vm, reason);
+                effects.unread(facts, vm, reason);
             }
         } else if let Some(tap) = facts.tap.as_mut() {
             let mut shown = tap.chunk(chunk);
@@ -204,7 +209,9 @@ fn status(headers: &Headers) -> u16 {
 
 impl Facts {
     fn read(&mut self, answer: &Answer) {
-        self.usage = answer.usage.or(self.usage);
+        if answer.usage.is_some() {
+            (self.usage, self.usage_so_far) = (answer.usage, answer.usage_so_far);
+        }
         self.text_bytes = answer.text_bytes;
     }
 

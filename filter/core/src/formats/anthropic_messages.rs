@@ -107,6 +107,7 @@ impl Format for AnthropicMessages {
         };
         Answer {
             usage: message.set("usage").and_then(usage),
+            usage_so_far: false,
             complete: message.get("type") == Some(r#""message""#)
                 && message.get("stop_reason").is_some_and(is_end),
             text_bytes: content_bytes(message.get("content").unwrap_or("")),

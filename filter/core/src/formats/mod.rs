@@ -23,6 +23,7 @@ pub use request::{
 pub use tap::Tap;
 pub use usage_scan::UsageScan;
 
+use percent_encoding::percent_decode_str;
 use sluice_wire::Usage;
 
 use crate::sse;
@@ -36,11 +37,13 @@ pub const ALL: &[&dyn Format] = &[
     &AnthropicMessages,
 ];
 
-/// The format that serves `path` (query string allowed).
+/// The format that serves `path` (query string allowed), which may be percent-encoded: servers
+/// decode it before they look.
 #[must_use]
 pub fn by_path(path: &str) -> Option<&'static dyn Format> {
     let path = path.split('?').next().unwrap_or(path);
-    ALL.iter().copied().find(|format| format.serves(path))
+    let path = percent_decode_str(path).decode_utf8_lossy();
+    ALL.iter().copied().find(|format| format.serves(&path))
 }
 
 /// The format of that name.
@@ -118,6 +121,8 @@ pub trait Format: Sync + std::fmt::Debug {
 pub struct Answer {
     /// Tokens, where it reported them.
     pub usage: Option<Usage>,
+    /// `usage` is what was told on the way: of completion tokens there may be more.
+    pub usage_so_far: bool,
     /// It ended by itself: not cut by a limit or filter, not failed, not unfinished. Only such
     /// answers are stored.
     pub complete: bool,

@@ -90,6 +90,7 @@ impl Format for OpenAiEmbeddings {
         let mut data = Cursor::new(fields.get("data").unwrap_or(""));
         Answer {
             usage: fields.set("usage").and_then(openai::usage),
+            usage_so_far: false,
             complete: data.enter(b'[') && data.element() && fields.set("error").is_none(),
             text_bytes: 0,
         }

@@ -228,6 +228,7 @@ fn refers_to_items(fields: &Object<'_>) -> bool {
 fn whole(response: &Object<'_>) -> Answer {
     Answer {
         usage: response.set("usage").and_then(openai::usage),
+        usage_so_far: false,
         complete: response.get("status") == Some(r#""completed""#)
             && response.set("error").is_none(),
         text_bytes: output_bytes(response.get("output").unwrap_or("")),

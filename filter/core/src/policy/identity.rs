@@ -26,9 +26,9 @@ pub struct Caller {
     pub trusted: bool,
 }
 
-/// Finds out who asks.
+/// Finds out who asks, in an API of that family.
 #[must_use]
-pub fn identify(identity: &Identity, headers: &Headers, host: &dyn Host) -> Caller {
+pub fn identify(identity: &Identity, family: &str, headers: &Headers, host: &dyn Host) -> Caller {
     let trusted = identity
         .trust
         .iter()
@@ -40,7 +40,7 @@ pub fn identify(identity: &Identity, headers: &Headers, host: &dyn Host) -> Call
                 Source::Header(name) if name.starts_with(header::PREFIX) && !trusted => None,
                 Source::Header(name) => headers.get(name).map(str::to_owned),
                 Source::Jwt(path) => claim(path, host),
-                Source::KeyHash => api_key(headers)
+                Source::KeyHash => api_key(family, headers)
                     .map(|key| format!("key-{}", keyed_hash(&identity.hash_key, key))),
             };
             value
@@ -56,18 +56,23 @@ pub fn identify(identity: &Identity, headers: &Headers, host: &dyn Host) -> Call
     }
 }
 
-/// The caller's API key: a bearer token, or the header that Anthropic or Azure use.
-fn api_key(headers: &Headers) -> Option<&str> {
-    let bearer = headers
-        .get("authorization")
-        .map(|value| match value.get(..7) {
-            Some(scheme) if scheme.eq_ignore_ascii_case("bearer ") => value[7..].trim(),
+/// The caller's API key: the one that its upstream looks at first, so that a second one beside it
+/// makes nobody another tenant. Anthropic's is `x-api-key`; others take a bearer token, Azure
+/// `api-key`.
+fn api_key<'h>(family: &str, headers: &'h Headers) -> Option<&'h str> {
+    let order = match family {
+        "anthropic" => ["x-api-key", "authorization", "api-key"],
+        _ => ["authorization", "api-key", "x-api-key"],
+    };
+    let keys = order.into_iter().filter_map(|name| {
+        let value = headers.get(name)?;
+        let key = match value.get(..7) {
+            Some(scheme) if scheme.eq_ignore_ascii_case("bearer ") => &value[7..],
             _ => value,
-        });
-    bearer
-        .or_else(|| headers.get("x-api-key"))
-        .or_else(|| headers.get("api-key"))
-        .filter(|key| !key.is_empty())
+        };
+        Some(key.trim())
+    });
+    keys.into_iter().find(|key| !key.is_empty())
 }
 
 /// 64 bits of a keyed BLAKE3: enough to tell tenants apart, useless to get the key back.
@@ -105,12 +110,8 @@ fn trusts(trust: &Trust, headers: &Headers, host: &dyn Host) -> bool {
             .property(&["source", "address"])
             .and_then(|address| ip(&address))
             .is_some_and(|ip| within(ip, *network, *prefix)),
-        // All headers of that name: a second one must not hide behind the first.
         Trust::Header(name, secret) => {
-            let mut values = headers
-                .iter()
-                .filter(|(key, _)| *key == name.as_bytes())
-                .map(|(_, value)| value);
+            let mut values = headers.all(name);
             values
                 .next()
                 .is_some_and(|value| values.next().is_none() && same(value, secret.as_bytes()))
@@ -186,7 +187,7 @@ mod tests {
             identity(r#"{"tenant":[{"header":"X-Tenant"},{"jwt":"org.name"},{"key_hash":true}]}"#);
         let mut host = Properties::default();
         let who = |pairs: &[(&str, &str)], host: &Properties| {
-            identify(&identity, &headers(pairs), host).tenant
+            identify(&identity, "openai", &headers(pairs), host).tenant
         };
         assert_eq!(who(&[], &host), ANONYMOUS);
         let key = who(&[("authorization", "Bearer sk-1")], &host);
@@ -211,11 +212,32 @@ mod tests {
     }
 
     #[test]
+    fn a_second_key_beside_the_one_that_counts_makes_no_other_tenant() {
+        let identity = identity(r#"{"tenant":[{"key_hash":true}]}"#);
+        let host = Properties::default();
+        let who = |family: &str, pairs: &[(&str, &str)]| {
+            identify(&identity, family, &headers(pairs), &host).tenant
+        };
+        let real = ("x-api-key", "sk-ant-1");
+        let alone = who("anthropic", &[real]);
+        for other in ["", "Bearer ", "Bearer anything", "sk-2"] {
+            assert_eq!(who("anthropic", &[("authorization", other), real]), alone);
+        }
+        let real = ("authorization", "Bearer sk-1");
+        let alone = who("openai", &[real]);
+        assert_eq!(who("openai", &[("x-api-key", "sk-2"), real]), alone);
+        let azure = who("openai", &[("authorization", " "), ("api-key", "k")]);
+        assert_eq!(azure, who("openai", &[("api-key", "k")]));
+        assert_ne!(azure, ANONYMOUS);
+    }
+
+    #[test]
     fn values_that_are_no_plain_labels_stay_apart() {
         let identity = identity(r#"{"tenant":[{"header":"x-tenant"}]}"#);
         let who = |value: &str| {
             identify(
                 &identity,
+                "openai",
                 &headers(&[("x-tenant", value)]),
                 &Properties::default(),
             )
@@ -242,7 +264,7 @@ mod tests {
             r#"{"trust":[{"source":"10.0.0.0/8"},{"header":{"name":"x-key","value":"s3cret"}},{"jwt":{"claim":"role","value":"platform"}}]}"#,
         );
         let trusted = |pairs: &[(&str, &str)], host: &Properties| {
-            identify(&identity, &headers(pairs), host).trusted
+            identify(&identity, "openai", &headers(pairs), host).trusted
         };
         let at = |address: &str| {
             Properties(HashMap::from([(
@@ -282,7 +304,7 @@ mod tests {
             r#"{"task":[{"header":"x-sluice-task"}],"trust":[{"header":{"name":"x-key","value":"k"}}]}"#,
         );
         let task = |pairs: &[(&str, &str)]| {
-            identify(&identity, &headers(pairs), &Properties::default()).task
+            identify(&identity, "openai", &headers(pairs), &Properties::default()).task
         };
         assert_eq!(task(&[("x-sluice-task", "support")]), "");
         assert_eq!(

@@ -217,16 +217,19 @@ fn a_client_that_leaves_a_compressed_stream_is_booked_for_what_was_told() {
 #[test]
 fn an_answer_is_read_up_to_the_limit_of_what_is_held_and_scanned_where_it_streams() {
     let limits = r#""limits":{"response_body":"1KiB"}"#;
-    // Short as it came, too long once decoded: not read.
+    // Short as it came, too long once decoded: scanned on the way.
     let mut run = run(&format!("{DRY},{limits}"));
     run.asked(false);
     let long = ANSWER.replace("Thirty days.", &"long ".repeat(1000));
     let packed = gzip(&long);
     assert!(packed.len() < 1024);
     let seen = run.compressed("gzip", "application/json", &packed, 100);
-    assert_eq!(seen.body.counted("unread_answer"), 1);
-    assert_eq!(seen.body.set("x-sluice-cost"), Some("unknown"));
-    assert!(run.record().0.record.estimated);
+    assert!(seen.left_alone());
+    assert_eq!(seen.body.counted("unread_answer"), 0);
+    assert_eq!(seen.body.set("x-sluice-cost"), Some("0.00035"));
+    let (settle, answer) = run.record();
+    assert!(exact(&settle), "{:?}", settle.record);
+    assert_eq!(answer.len(), 0, "and not stored");
     // Too long as it came: it streams, and its usage is found all the same.
     let mut rng = fastrand::Rng::with_seed(7);
     let noise: String = (0..4000).map(|_| rng.alphanumeric()).collect();

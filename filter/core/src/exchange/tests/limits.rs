@@ -158,3 +158,100 @@ fn events_out_of_order_do_nothing() {
     assert_eq!(run.on(Event::Done), Effects::default());
     assert_eq!(run.ask(&[], BODY).list, [], "nothing comes after the end");
 }
+
+#[test]
+fn a_body_that_cannot_be_read_passes_or_is_refused_as_declared_and_is_counted() {
+    let levers = format!(r#"{SIDECAR},"route":{{{TIERS}}}"#);
+    for body in ["", "not json", r#"{"model": NaN}"#, "[1]"] {
+        let mut open = run(&levers);
+        let effects = open.ask(&[], body);
+        assert!(effects.sent() && effects.new_body().is_none(), "{body}");
+        assert_eq!(effects.counted("unread"), 1);
+        assert!(open.done().0.is_none());
+
+        let mut closed = run(&format!(r#"{levers},"limits":{{"on_failure":"closed"}}"#));
+        let effects = closed.ask(&[], body);
+        let (status, _, told) = effects.response().unwrap();
+        assert_eq!((status, effects.counted("unread")), (400, 1));
+        assert!(told.contains("request_unreadable"), "{told}");
+        let record = closed.done().0.unwrap().0.record;
+        assert_eq!((record.outcome, record.status), (Outcome::Rejected, 400));
+
+        let dry = format!(r#"{levers},"mode":"dry","limits":{{"on_failure":"closed"}}"#);
+        assert!(run(&dry).ask(&[], body).sent(), "dry refuses nothing");
+    }
+}
+
+#[test]
+fn a_dry_run_does_not_refuse_a_long_body_either() {
+    let limits = r#""mode":"dry","limits":{"request_body":"1KiB","on_failure":"closed"}"#;
+    let long = BODY.replace("refund", &"refund".repeat(1000));
+    let length = long.len().to_string();
+    for extra in [&[][..], &[("content-length", length.as_str())]] {
+        let mut all = CHAT.to_vec();
+        all.extend(extra);
+        let mut run = run(limits);
+        let mut effects = run.on(Event::RequestHeaders {
+            headers: &headers(&all),
+            end_of_stream: false,
+        });
+        if effects.flow == Flow::Pause {
+            effects = run.on(Event::RequestBodyPart { buffered: 2000 });
+        }
+        assert_eq!(effects.flow, Flow::Continue);
+        assert!(effects.response().is_none());
+    }
+}
+
+#[test]
+fn a_content_encoding_that_does_not_hold_hides_nothing() {
+    let mut run = run(&format!(r#""route":{{{TIERS}}}"#));
+    for coding in ["foo", "gzip", "identity"] {
+        let sent = run.next().ask(&[("content-encoding", coding)], BODY);
+        assert!(sent.new_body().unwrap().contains("gpt-4o-mini"), "{coding}");
+    }
+}
+
+#[test]
+fn an_answer_is_asked_for_uncompressed_whatever_the_client_would_take() {
+    let mut run = run(&format!(r#""route":{{{TIERS}}}"#));
+    let takes = |values: &[&'static str]| -> Vec<(&'static str, &'static str)> {
+        values
+            .iter()
+            .map(|value| ("accept-encoding", *value))
+            .collect()
+    };
+    for values in [
+        &["gzip"][..],
+        &["identity", "zstd"],
+        &["gzip", "identity"],
+        &["*"],
+    ] {
+        let effects = run.next().ask(&takes(values), BODY);
+        assert_eq!(
+            effects.set("accept-encoding"),
+            Some("identity"),
+            "{values:?}"
+        );
+    }
+    for values in [&[][..], &["identity"], &["identity", "identity"]] {
+        let effects = run.next().ask(&takes(values), BODY);
+        assert_eq!(effects.set("accept-encoding"), None, "{values:?}");
+    }
+    let bytes = [
+        (&b":method"[..], &b"POST"[..]),
+        (b":path", b"/v1/chat/completions"),
+        (b"accept-encoding", b"gzip\xff"),
+    ];
+    let mut all = Vec::new();
+    let mut put = |part: &[u8]| {
+        all.extend_from_slice(part);
+        all.len() - part.len()..all.len()
+    };
+    let places = bytes.map(|(name, value)| (put(name), put(value))).to_vec();
+    let effects = run.next().on(Event::RequestHeaders {
+        headers: &Headers::new(all, places),
+        end_of_stream: false,
+    });
+    assert_eq!(effects.set("accept-encoding"), Some("identity"));
+}

@@ -175,3 +175,48 @@ fn unknown_prices_are_said_to_be_unknown() {
         "a client's own name makes no metric"
     );
 }
+
+/// An Anthropic stream up to and without `message_delta`, which alone tells the answer's tokens.
+fn message_start(words: usize) -> String {
+    let mut events = String::from(
+        "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"claude-haiku-4-5\",\"content\":[],\"usage\":{\"input_tokens\":25,\"cache_read_input_tokens\":5,\"output_tokens\":1}}}\n\nevent: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
+    );
+    for _ in 0..words {
+        events += "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"word \"}}\n\n";
+    }
+    events
+}
+
+#[test]
+fn a_stream_that_told_only_its_beginning_is_booked_by_what_was_seen_of_it() {
+    const MESSAGE: &str = r#"{"model":"claude-haiku-4-5","max_tokens":9000,"stream":true,"messages":[{"role":"user","content":"Tell me a long story."}]}"#;
+    let head = headers(&[(":status", "200"), ("content-type", "text/event-stream")]);
+    for ends in [false, true] {
+        let mut run = run(SIDECAR);
+        run.ask_as(&[(":method", "POST"), (":path", "/v1/messages")], MESSAGE);
+        run.on(Event::ResponseHeaders {
+            headers: &head,
+            end_of_stream: false,
+        });
+        let stream = message_start(4000);
+        run.on(Event::ResponseBody {
+            chunk: stream.as_bytes(),
+            end_of_stream: ends,
+        });
+        let (settle, effects) = run.done();
+        let record = settle.unwrap().0.record;
+        assert!(record.estimated, "{record:?}");
+        let usage = record.usage;
+        assert_eq!((usage.prompt, usage.cached), (30, 5), "as it was told");
+        assert!(
+            (3000..=6000).contains(&usage.completion),
+            "20,000 bytes of text: {usage:?}"
+        );
+        assert_eq!(effects.counted("sluice.estimated"), 1);
+        let state = effects.list.iter().find_map(|effect| match effect {
+            Effect::SetState(state) => Some(state.as_str()),
+            _ => None,
+        });
+        assert!(state.unwrap().ends_with(" estimated=true"), "{state:?}");
+    }
+}

@@ -12,6 +12,8 @@ const MAX_BLOCKS: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     counts: Counts,
+    /// `message_delta` told the whole answer's tokens.
+    counted: bool,
     text_bytes: u64,
     /// `message_stop` came.
     stopped: bool,
@@ -106,6 +108,7 @@ impl Reader {
                 if let Some(usage) = event.object("usage") {
                     let raw = event.get("usage").unwrap_or("");
                     self.counts = self.counts.then(Counts::of(raw));
+                    self.counted = true;
                     self.keep(raw.len());
                     merge(&mut self.usage, &usage);
                 }
@@ -220,6 +223,8 @@ impl StreamReader for Reader {
     fn outcome(&self) -> Answer {
         Answer {
             usage: self.counts.usage(),
+            // `message_start` counts the prompt, and what there is of an answer by then.
+            usage_so_far: !self.counted,
             complete: self.stopped && !self.failed && is_end(&self.stop_reason),
             text_bytes: self.text_bytes,
         }

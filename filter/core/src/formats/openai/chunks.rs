@@ -423,6 +423,8 @@ impl StreamReader for ChunkReader {
         };
         Answer {
             usage: self.usage,
+            // Some upstreams count with every chunk.
+            usage_so_far: !self.done && self.choices.iter().any(|choice| choice.finish.is_none()),
             complete: self.done
                 && !self.failed
                 && !self.choices.is_empty()
