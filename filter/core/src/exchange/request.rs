@@ -49,8 +49,8 @@ impl Exchange {
         let levers = [route.route.mode, route.trim.mode, route.cache.mode];
         let may_touch =
             route.mode == Mode::On && (levers.contains(&Mode::On) || !plan.budgets.is_empty());
-        let codings = headers.all("accept-encoding");
-        if may_touch && codings.into_iter().any(|coding| coding != b"identity") {
+        let mut codings = headers.all("accept-encoding");
+        if may_touch && codings.any(|coding| coding != b"identity") {
             // A compressed answer could be neither accounted nor stored. Who names no coding gets
             // none from any provider.
             effects.list.push(Effect::SetRequestHeader(

@@ -132,7 +132,7 @@ impl Exchange {
                 }
             }
             // Longer than we hold once it is plain.
-            Ok(None) => facts.usage = scan.usage().and_then(|usage| facts.format.usage(usage)),
+            Ok(None) => facts.scanned(&scan),
             Err(reason) => effects.unread(facts, vm, reason),
         }
         effects.add_response_headers(facts.cost_headers(&vm.plan));
@@ -176,7 +176,7 @@ impl Exchange {
             return;
         }
         if let Some(scan) = facts.scan.take() {
-            facts.usage = scan.usage().and_then(|usage| facts.format.usage(usage));
+            facts.scanned(&scan);
         }
         if facts.outcome == Outcome::Aborted {
             facts.outcome = Outcome::Answered;
@@ -213,6 +213,11 @@ impl Facts {
             (self.usage, self.usage_so_far) = (answer.usage, answer.usage_so_far);
         }
         self.text_bytes = answer.text_bytes;
+    }
+
+    /// Takes the usage that a scan came upon.
+    fn scanned(&mut self, scan: &UsageScan) {
+        self.usage = scan.usage().and_then(|usage| self.format.usage(usage));
     }
 
     /// Reads on in a compressed answer that streams to the client as it comes.

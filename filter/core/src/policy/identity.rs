@@ -64,7 +64,7 @@ fn api_key<'h>(family: &str, headers: &'h Headers) -> Option<&'h str> {
         "anthropic" => ["x-api-key", "authorization", "api-key"],
         _ => ["authorization", "api-key", "x-api-key"],
     };
-    let keys = order.into_iter().filter_map(|name| {
+    let mut keys = order.into_iter().filter_map(|name| {
         let value = headers.get(name)?;
         let key = match value.get(..7) {
             Some(scheme) if scheme.eq_ignore_ascii_case("bearer ") => &value[7..],
@@ -72,7 +72,7 @@ fn api_key<'h>(family: &str, headers: &'h Headers) -> Option<&'h str> {
         };
         Some(key.trim())
     });
-    keys.into_iter().find(|key| !key.is_empty())
+    keys.find(|key| !key.is_empty())
 }
 
 /// 64 bits of a keyed BLAKE3: enough to tell tenants apart, useless to get the key back.
