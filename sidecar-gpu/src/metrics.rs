@@ -12,7 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use sluice_wire::{CacheResult, Lever, Record, Usd};
+use sluice_wire::{Lever, Record, Usd};
 
 /// Label values of the largest family per tenant and task: five levers, or five kinds of tokens.
 const KINDS: usize = 5;
@@ -233,9 +233,9 @@ impl Metrics {
             .get_or_create(&of(record.outcome.name()))
             .inc();
         let usage = &record.usage;
-        let tokens_of = match record.cache {
-            CacheResult::Hit => &self.tokens_from_cache,
-            _ => &self.tokens,
+        let tokens_of = match record.cache.answers() {
+            true => &self.tokens_from_cache,
+            false => &self.tokens,
         };
         for (kind, tokens) in [
             ("prompt", usage.prompt),

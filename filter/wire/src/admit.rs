@@ -1,14 +1,16 @@
-//! `POST /v1/admit`: one round trip that looks up caches and reserves budget.
+//! `POST /v1/admit`: one round trip that looks up caches, takes a lease and reserves budget; and
+//! `POST /v1/wait`, the same question asked by one who waits for another request's answer.
 //!
 //! The filter knows the config, the sidecar the state: every rule that applies travels with the
 //! request, so the two never disagree about a policy.
 
 use serde::{Deserialize, Serialize};
 
+use crate::CacheResult;
 use crate::settle::EntryHead;
 
 /// May this request go, and is its answer known already?
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AdmitRequest {
     /// Idempotent request id, 32 hex digits; the reservation and later the ledger record carry it.
     pub id: String,
@@ -19,6 +21,35 @@ pub struct AdmitRequest {
     /// Ways to serve the request, best first: as routed, then (where a budget may ask for it) on
     /// the small tier. Never empty, at most two.
     pub plans: Vec<Plan>,
+    /// How caches may be used.
+    #[serde(default)]
+    pub cache: CacheAsk,
+}
+
+/// How the caches may be used for the plans that have a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CacheAsk {
+    /// Milliseconds that a lease on the answer holds. 0 takes none and waits for nobody's.
+    pub lease_ms: u32,
+    /// Longest wait for another request's answer, milliseconds; `/v1/wait` only.
+    pub wait_ms: u32,
+    /// The lease that this request acts under already: it refreshes a stale answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
+    /// Upstream is failing, or too much is being spent: an answer past its stale window will do,
+    /// and no lease is taken.
+    pub failing: bool,
+}
+
+/// The right to fetch the answer to one key, while others wait for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Id of the request that holds it, 32 hex digits.
+    pub holder: String,
+    /// Fencing token: rises with each new lease of the same key, so that a holder that was given
+    /// up cannot overwrite what its successor stored. Microseconds since the epoch, about.
+    pub token: u64,
 }
 
 /// One way to serve a request.
@@ -152,7 +183,8 @@ pub enum Over {
     Shadow,
 }
 
-/// What the sidecar decided. On [`Verdict::Hit`] the answer's bytes follow the frame's head.
+/// What the sidecar decided. On [`Verdict::Hit`], and on [`Verdict::Go`] with a spare, the answer's
+/// bytes follow the frame's head.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdmitReply {
     /// The decision.
@@ -170,6 +202,12 @@ pub enum Verdict {
     Go {
         /// Index into [`AdmitRequest::plans`].
         plan: u8,
+        /// The lease on its answer: others wait until it is settled.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lease: Option<Lease>,
+        /// An answer past its time that may stand in if upstream fails.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        spare: Option<Spare>,
     },
     /// The answer is known; nothing is reserved.
     Hit {
@@ -179,7 +217,14 @@ pub enum Verdict {
         age_secs: u64,
         /// What was stored with it.
         entry: EntryHead,
+        /// How it was found: one of those that [`CacheResult::answers`].
+        result: CacheResult,
+        /// It is stale, and this request is the one to refresh it, under this lease.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refresh: Option<Lease>,
     },
+    /// Another request is fetching the answer: ask `/v1/wait`. Nothing is reserved.
+    Wait,
     /// Too close to a limit to decide on an estimate: ask again with exact counts
     /// (`at_most == reserve`). Nothing is reserved.
     Count,
@@ -194,6 +239,27 @@ pub enum Verdict {
         /// Seconds until the window ends.
         reset_secs: u64,
     },
+}
+
+impl Verdict {
+    /// [`Verdict::Go`] with neither lease nor spare.
+    #[must_use]
+    pub fn go(plan: u8) -> Verdict {
+        Verdict::Go {
+            plan,
+            lease: None,
+            spare: None,
+        }
+    }
+}
+
+/// A stored answer past its time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spare {
+    /// Age in seconds.
+    pub age_secs: u64,
+    /// What was stored with it.
+    pub entry: EntryHead,
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn a_frame_survives_a_round_trip_with_line_feeds_in_its_body() {
         let head = AdmitReply {
-            verdict: Verdict::Go { plan: 1 },
+            verdict: Verdict::go(1),
             over: vec![3],
         };
         let bytes = Frame {

@@ -9,15 +9,19 @@ mod money;
 mod record;
 mod settle;
 
-pub use admit::{AdmitReply, AdmitRequest, Charge, Over, Plan, Unit, Verdict, Window};
+pub use admit::{
+    AdmitReply, AdmitRequest, CacheAsk, Charge, Lease, Over, Plan, Spare, Unit, Verdict, Window,
+};
 pub use frame::{Frame, FrameError};
 pub use money::Usd;
 pub use record::{CacheResult, Lever, Outcome, Record, Savings, Usage};
-pub use settle::{Counted, EntryHead, Settle, SettleReply, SettleRequest, Store};
+pub use settle::{
+    Counted, EntryHead, LeaseEnd, Release, Settle, SettleReply, SettleRequest, Store,
+};
 
 /// Version of this protocol. The filter sends it in [`header::WIRE`]; the sidecar refuses another
 /// with 426, so that a half-upgraded mesh fails loudly instead of misreading budgets.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Header names that Sluice owns.
 pub mod header {
@@ -29,6 +33,8 @@ pub mod header {
     pub const MODEL: &str = "x-sluice-model";
     /// Request: `bypass` or `refresh`; answer: what the cache did.
     pub const CACHE: &str = "x-sluice-cache";
+    /// Request, from a filter to itself: the lease under which a stale answer is refreshed.
+    pub const LEASE: &str = "x-sluice-lease";
     /// Request: the task that a trusted caller books this request to.
     pub const TASK: &str = "x-sluice-task";
     /// Answer: prompt tokens that were not sent.
@@ -45,6 +51,8 @@ pub mod header {
 pub mod path {
     /// Reserve budget and look up caches.
     pub const ADMIT: &str = "/v1/admit";
+    /// As [`ADMIT`], once another request's answer is there, or the wait is over.
+    pub const WAIT: &str = "/v1/wait";
     /// Book what a request used, release its reservation, store its answer.
     pub const SETTLE: &str = "/v1/settle";
 }

@@ -118,6 +118,15 @@ impl Savings {
 pub enum CacheResult {
     /// Answered from the exact cache.
     Hit,
+    /// Answered with what was stored for a question that means the same.
+    Semantic,
+    /// Answered with what was stored, past its time: while it is refreshed, or because upstream
+    /// fails.
+    Stale,
+    /// Answered with what an equal request in flight was answered.
+    Coalesced,
+    /// Refused with what upstream refused an equal request with shortly before.
+    Negative,
     /// Looked up, not there.
     Miss,
     /// Not looked up: the caller or the request's nature forbade it.
@@ -128,11 +137,36 @@ pub enum CacheResult {
 }
 
 impl CacheResult {
+    /// All of them.
+    pub const ALL: [CacheResult; 8] = [
+        CacheResult::Hit,
+        CacheResult::Semantic,
+        CacheResult::Stale,
+        CacheResult::Coalesced,
+        CacheResult::Negative,
+        CacheResult::Miss,
+        CacheResult::Bypass,
+        CacheResult::Off,
+    ];
+
+    /// Whether the answer came from what was stored, so that upstream was not asked.
+    #[must_use]
+    pub fn answers(self) -> bool {
+        !matches!(
+            self,
+            CacheResult::Miss | CacheResult::Bypass | CacheResult::Off
+        )
+    }
+
     /// As in the `x-sluice-cache` header.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             CacheResult::Hit => "hit",
+            CacheResult::Semantic => "semantic",
+            CacheResult::Stale => "stale",
+            CacheResult::Coalesced => "coalesced",
+            CacheResult::Negative => "negative",
             CacheResult::Miss => "miss",
             CacheResult::Bypass => "bypass",
             CacheResult::Off => "off",

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Record, Unit, Usage, Usd, Window};
+use crate::{Lease, Record, Unit, Usage, Usd, Window};
 
 /// A batch of finished requests. The bytes of the answers to store follow the frame's head, one
 /// after another in the order of `items`, each `Store::len` long.
@@ -13,7 +13,7 @@ pub struct SettleRequest {
 }
 
 /// One finished request. Idempotent by `record.id`: booking it twice changes nothing.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Settle {
     /// For the ledger.
     pub record: Record,
@@ -23,6 +23,32 @@ pub struct Settle {
     /// The answer, where it is to be stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<Store>,
+    /// The lease that ends with this request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Release>,
+}
+
+/// The end of a lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Exact-cache key (64 hex digits) that it was on.
+    pub key: String,
+    /// The lease.
+    pub lease: Lease,
+    /// What those who wait are to do where no answer comes with it.
+    pub end: LeaseEnd,
+}
+
+/// What came of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseEnd {
+    /// The answer was stored.
+    Stored,
+    /// Its holder failed or left: one of those who wait takes over.
+    Failed,
+    /// There is an answer, but not one to share: for a while all go by themselves.
+    Uncacheable,
 }
 
 /// An actual charge on one budget.
@@ -39,12 +65,21 @@ pub struct Counted {
 }
 
 /// An answer to keep.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Store {
     /// Exact-cache key (64 hex digits).
     pub key: String,
     /// Seconds it stays fresh.
     pub ttl_secs: u64,
+    /// Seconds beyond, in which it is served while one request refreshes it.
+    #[serde(default)]
+    pub stale_secs: u64,
+    /// Seconds beyond `ttl_secs`, in which it may stand in for an upstream that fails.
+    #[serde(default)]
+    pub stale_if_error_secs: u64,
+    /// What it was built on: dropping one of these drops it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     /// What is kept beside the bytes.
     pub entry: EntryHead,
     /// Length of the bytes.
@@ -62,11 +97,39 @@ pub struct EntryHead {
     /// Tier that it was answered by, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
+    /// HTTP status that it is told with: 200, or that of a refusal that is remembered.
+    #[serde(default = "ok", skip_serializing_if = "is_ok")]
+    pub status: u16,
     /// What the upstream counted.
     pub usage: Usage,
     /// What it cost, if the price is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Usd>,
+}
+
+impl Default for EntryHead {
+    fn default() -> Self {
+        EntryHead {
+            format: String::new(),
+            model: String::new(),
+            tier: None,
+            status: ok(),
+            usage: Usage::default(),
+            cost: None,
+        }
+    }
+}
+
+fn ok() -> u16 {
+    200
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the form that serde asks for"
+)]
+fn is_ok(status: &u16) -> bool {
+    *status == ok()
 }
 
 /// How a batch went: every item is either booked (durably, before this answer) or named here.

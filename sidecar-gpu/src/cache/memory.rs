@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use moka::Expiry;
 use moka::sync::Cache;
 
-use super::{CacheStore, Entry, Found, Key};
+use super::{Age, CacheStore, Entry, Found, Key, Put};
 use crate::store::StoreError;
 
 /// What an entry costs beside its texts: key, struct, and moka's own bookkeeping.
@@ -23,7 +23,7 @@ struct Life;
 
 impl Expiry<Key, Arc<Entry>> for Life {
     fn expire_after_create(&self, _: &Key, entry: &Arc<Entry>, _: Instant) -> Option<Duration> {
-        let millis = entry.expires_ms.saturating_sub(entry.stored_ms);
+        let millis = entry.keep_ms.saturating_sub(entry.stored_ms);
         Some(Duration::from_millis(millis))
     }
 
@@ -67,17 +67,28 @@ impl CacheStore for MemoryCache {
     fn get(&self, key: Key, now_ms: u64) -> BoxFuture<'_, Result<Found, StoreError>> {
         let found = match self.entries.get(&key) {
             // moka's clock is real; ours may be a test's.
-            Some(entry) if now_ms < entry.expires_ms => Found::Hit(entry),
+            Some(entry) if entry.age(now_ms) != Age::Over => Found::Entry(entry),
             _ => Found::Miss,
         };
         Box::pin(std::future::ready(Ok(found)))
     }
 
-    fn put(&self, key: Key, mut entry: Entry) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn put(&self, key: Key, mut entry: Entry) -> BoxFuture<'_, Result<Put, StoreError>> {
         // The bytes may be a slice of a whole settle body; keep the answer alone alive.
         entry.body = bytes::Bytes::copy_from_slice(&entry.body);
-        self.entries.insert(key, Arc::new(entry));
-        Box::pin(std::future::ready(Ok(())))
+        let entry = Arc::new(entry);
+        let kept = self
+            .entries
+            .entry(key)
+            .and_upsert_with(|before| match before {
+                Some(before) if before.value().token > entry.token => before.into_value(),
+                _ => entry.clone(),
+            });
+        let put = match Arc::ptr_eq(kept.value(), &entry) {
+            true => Put::Stored,
+            false => Put::Fenced,
+        };
+        Box::pin(std::future::ready(Ok(put)))
     }
 
     fn size(&self) -> (u64, u64) {
@@ -96,11 +107,17 @@ mod tests {
     fn entry(ttl_ms: u64, len: usize) -> Entry {
         Entry {
             stored_ms: 1_000,
-            expires_ms: 1_000 + ttl_ms,
+            built_ms: 1_000,
+            fresh_ms: 1_000 + ttl_ms,
+            stale_ms: 1_000 + ttl_ms,
+            keep_ms: 1_000 + ttl_ms,
+            token: 1,
+            tags: Vec::new(),
             head: EntryHead {
                 format: "f".to_owned(),
                 model: "m".to_owned(),
                 tier: None,
+                status: 200,
                 usage: Usage::default(),
                 cost: None,
             },
@@ -116,15 +133,31 @@ mod tests {
         cache.get(key(n), now_ms).now_or_never().unwrap().unwrap()
     }
 
-    fn put(cache: &MemoryCache, n: u8, entry: Entry) {
-        cache.put(key(n), entry).now_or_never().unwrap().unwrap();
+    fn put(cache: &MemoryCache, n: u8, entry: Entry) -> Put {
+        cache.put(key(n), entry).now_or_never().unwrap().unwrap()
+    }
+
+    #[test]
+    fn what_a_later_lease_fetched_stays() {
+        let cache = MemoryCache::new(1 << 20);
+        let fetched = |token, len| Entry {
+            token,
+            ..entry(60_000, len)
+        };
+        assert_eq!(put(&cache, 1, fetched(7, 7)), Put::Stored);
+        assert_eq!(put(&cache, 1, fetched(6, 6)), Put::Fenced);
+        let Found::Entry(kept) = get(&cache, 1, 2_000) else {
+            panic!("nothing is kept");
+        };
+        assert_eq!((kept.token, kept.body.len()), (7, 7));
+        assert_eq!(put(&cache, 1, fetched(8, 8)), Put::Stored);
     }
 
     #[test]
     fn an_entry_is_found_until_its_own_time_is_over() {
         let cache = MemoryCache::new(1 << 20);
         put(&cache, 1, entry(60_000, 10));
-        assert!(matches!(get(&cache, 1, 60_999), Found::Hit(_)));
+        assert!(matches!(get(&cache, 1, 60_999), Found::Entry(_)));
         assert_eq!(get(&cache, 1, 61_000), Found::Miss);
         assert_eq!(get(&cache, 2, 1_000), Found::Miss);
     }

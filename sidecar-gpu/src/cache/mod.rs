@@ -51,25 +51,70 @@ impl std::str::FromStr for Key {
 /// An answer as it is kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// When it was stored, milliseconds since the epoch.
+    /// When it was stored, milliseconds since the epoch, as all times here.
     pub stored_ms: u64,
+    /// When the request arrived that it answers: what was invalidated since then is not in it.
+    pub built_ms: u64,
     /// Until when it is fresh.
-    pub expires_ms: u64,
+    pub fresh_ms: u64,
+    /// Until when it is served while one request refreshes it; `fresh_ms` or later.
+    pub stale_ms: u64,
+    /// Until when it may stand in for an upstream that fails, and is kept; `stale_ms` or later.
+    pub keep_ms: u64,
+    /// Fencing token of the lease that it was fetched under; see [`sluice_wire::Lease`].
+    pub token: u64,
+    /// What it was built on.
+    pub tags: Vec<String>,
     /// What is known about it.
     pub head: EntryHead,
     /// The answer's bytes.
     pub body: Bytes,
 }
 
+/// How far an entry is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// As good as new.
+    Fresh,
+    /// Served, while one request refreshes it.
+    Stale,
+    /// Only instead of an upstream that fails.
+    Spare,
+    /// Not at all.
+    Over,
+}
+
+impl Entry {
+    /// How far it is at `now_ms`.
+    #[must_use]
+    pub fn age(&self, now_ms: u64) -> Age {
+        match now_ms {
+            now if now < self.fresh_ms => Age::Fresh,
+            now if now < self.stale_ms => Age::Stale,
+            now if now < self.keep_ms => Age::Spare,
+            _ => Age::Over,
+        }
+    }
+}
+
 /// What a look-up found.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
-    /// A fresh entry.
-    Hit(std::sync::Arc<Entry>),
-    /// Nothing, or nothing fresh.
+    /// An entry that is not [`Age::Over`].
+    Entry(std::sync::Arc<Entry>),
+    /// Nothing, or nothing that may still be used.
     Miss,
     /// A value that is not an entry of ours; as good as a miss.
     Corrupt,
+}
+
+/// What became of an entry that was to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It is kept.
+    Stored,
+    /// What is kept was fetched under a later lease: it stays.
+    Fenced,
 }
 
 /// Where answers are kept.
@@ -77,8 +122,9 @@ pub trait CacheStore: Send + Sync {
     /// Looks `key` up.
     fn get(&self, key: Key, now_ms: u64) -> BoxFuture<'_, Result<Found, StoreError>>;
 
-    /// Keeps `entry` until it expires, or until there is no room.
-    fn put(&self, key: Key, entry: Entry) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Keeps `entry` until it is over, or until there is no room; unless what is there already has
+    /// a higher token.
+    fn put(&self, key: Key, entry: Entry) -> BoxFuture<'_, Result<Put, StoreError>>;
 
     /// Bytes and entries kept in this process.
     fn size(&self) -> (u64, u64);

@@ -6,12 +6,12 @@ use std::time::Instant;
 use axum::extract::{Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use sluice_wire::{AdmitReply, AdmitRequest, Frame, Plan, Verdict, limit};
+use sluice_wire::{AdmitReply, AdmitRequest, CacheResult, Frame, Plan, Verdict, limit};
 
 use super::{ApiError, Kind, body};
 use crate::app::App;
 use crate::budget::{Ask, Decision, Id, MAX_HOLD_SECS};
-use crate::cache::{Entry, Found, Key};
+use crate::cache::{Age, Entry, Found, Key};
 
 /// Most charges of one plan.
 const MAX_CHARGES: usize = 64;
@@ -116,6 +116,8 @@ async fn decide(app: &App, asked: &Asked) -> Answer {
                 plan,
                 age_secs,
                 entry: entry.head.clone(),
+                result: CacheResult::Hit,
+                refresh: None,
             };
             return ("hit", AdmitReply { verdict, over }, Some(entry));
         }
@@ -139,7 +141,7 @@ async fn decide(app: &App, asked: &Asked) -> Answer {
             }
             Decision::Go { over: rules } => {
                 note(rules, "counted");
-                ("go", Verdict::Go { plan })
+                ("go", Verdict::go(plan))
             }
             Decision::Count => ("count", Verdict::Count),
             Decision::Reject(it) => {
@@ -157,13 +159,14 @@ async fn decide(app: &App, asked: &Asked) -> Answer {
     }
     // The last plan never asks for a smaller one, so this is not reached.
     let plan = u8::try_from(asked.plans.len() - 1).unwrap_or(0);
-    let verdict = Verdict::Go { plan };
+    let verdict = Verdict::go(plan);
     ("go", AdmitReply { verdict, over }, None)
 }
 
 async fn look_up(app: &App, key: Option<Key>, now_ms: u64) -> Option<Arc<Entry>> {
     let (result, entry) = match app.cache.get(key?, now_ms).await {
-        Ok(Found::Hit(entry)) => ("hit", Some(entry)),
+        Ok(Found::Entry(entry)) if entry.age(now_ms) == Age::Fresh => ("hit", Some(entry)),
+        Ok(Found::Entry(_)) => ("stale", None),
         Ok(Found::Miss) => ("miss", None),
         Ok(Found::Corrupt) => ("corrupt", None),
         Err(_) => ("error", None),

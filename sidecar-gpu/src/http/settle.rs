@@ -13,7 +13,7 @@ use sluice_wire::{Frame, Settle, SettleReply, SettleRequest, limit};
 use super::{ApiError, Kind, body};
 use crate::app::App;
 use crate::budget::{Claim, Id, Spend};
-use crate::cache::{Entry, Key, MAX_TTL_SECS};
+use crate::cache::{Entry, Key, MAX_TTL_SECS, Put};
 use crate::ledger::LedgerError;
 
 /// Most charges of one item.
@@ -169,10 +169,20 @@ async fn book(app: &App, mut items: Vec<Item>) -> Result<SettleReply, ApiError> 
         if let (Some(store), Some((key, body))) = (&settle.store, answer)
             && store.ttl_secs > 0
         {
-            let life_ms = store.ttl_secs.min(MAX_TTL_SECS) * 1000;
+            let fresh_ms = until(now_ms, store.ttl_secs);
+            let stale_ms = until(fresh_ms, store.stale_secs);
             let entry = Entry {
                 stored_ms: now_ms,
-                expires_ms: now_ms + life_ms,
+                built_ms: settle.record.at_ms.min(now_ms),
+                fresh_ms,
+                stale_ms,
+                keep_ms: until(fresh_ms, store.stale_if_error_secs).max(stale_ms),
+                // Without a lease the later request wins.
+                token: settle
+                    .release
+                    .as_ref()
+                    .map_or(settle.record.at_ms * 1000, |release| release.lease.token),
+                tags: store.tags.clone(),
                 head: store.entry.clone(),
                 body,
             };
@@ -180,8 +190,11 @@ async fn book(app: &App, mut items: Vec<Item>) -> Result<SettleReply, ApiError> 
         }
     }
     for outcome in join_all(puts).await {
-        app.metrics
-            .stored(if outcome.is_ok() { "stored" } else { "error" });
+        app.metrics.stored(match outcome {
+            Ok(Put::Stored) => "stored",
+            Ok(Put::Fenced) => "fenced",
+            Err(_) => "error",
+        });
     }
 
     if busy {
@@ -196,4 +209,9 @@ async fn book(app: &App, mut items: Vec<Item>) -> Result<SettleReply, ApiError> 
         booked: u32::try_from(booked).unwrap_or(u32::MAX),
         repeated: u32::try_from(repeated).unwrap_or(u32::MAX),
     })
+}
+
+/// So many seconds on, as far as an entry may live.
+fn until(from_ms: u64, secs: u64) -> u64 {
+    from_ms.saturating_add(secs.min(MAX_TTL_SECS) * 1000)
 }

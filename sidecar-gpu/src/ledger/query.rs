@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row as SqlRow, params_from_iter};
-use sluice_wire::Lever;
+use sluice_wire::{CacheResult, Lever};
 
 use crate::report::{ByLever, Money, Report, Row, Sums, Tokens, UnknownPrices, sort};
 
@@ -151,6 +151,15 @@ pub fn query(connection: &mut Connection, query: &Query) -> rusqlite::Result<Rep
 /// Money is summed in two halves, because SQLite's SUM stops at 64 bits: $9.2 million.
 const HALF: i128 = 1_000_000_000;
 
+const OUTCOMES: [&str; 4] = ["answered", "rejected", "upstream_error", "aborted"];
+
+/// The condition that a record was answered from what was stored.
+fn cached() -> String {
+    let answering = CacheResult::ALL.into_iter().filter(|it| it.answers());
+    let names: Vec<String> = answering.map(|it| format!("'{}'", it.name())).collect();
+    format!("(cache IN ({}))", names.join(", "))
+}
+
 fn money_columns() -> Vec<String> {
     let mut columns = vec!["as_asked".to_owned(), "cost".to_owned()];
     for prefix in ["saved", "would"] {
@@ -167,28 +176,22 @@ fn rows(
     dimensions: &[Dimension],
 ) -> rusqlite::Result<Vec<Row>> {
     let mut columns: Vec<String> = dimensions.iter().map(|it| it.sql().to_owned()).collect();
+    let cached = cached();
+    columns.extend(["COUNT(*)".to_owned(), format!("SUM({cached})")]);
     for column in [
-        "COUNT(*)",
-        "SUM(cache = 'hit')",
         "SUM(estimated)",
         "SUM(as_asked IS NULL)",
         "SUM(cost IS NULL)",
-        "SUM(prompt) FILTER (WHERE cache <> 'hit')",
-        "SUM(cached) FILTER (WHERE cache <> 'hit')",
-        "SUM(cache_write) FILTER (WHERE cache <> 'hit')",
-        "SUM(completion) FILTER (WHERE cache <> 'hit')",
-        "SUM(reasoning) FILTER (WHERE cache <> 'hit')",
-        "SUM(prompt) FILTER (WHERE cache = 'hit')",
-        "SUM(cached) FILTER (WHERE cache = 'hit')",
-        "SUM(cache_write) FILTER (WHERE cache = 'hit')",
-        "SUM(completion) FILTER (WHERE cache = 'hit')",
-        "SUM(reasoning) FILTER (WHERE cache = 'hit')",
-        "SUM(outcome = 'answered')",
-        "SUM(outcome = 'rejected')",
-        "SUM(outcome = 'upstream_error')",
-        "SUM(outcome = 'aborted')",
     ] {
         columns.push(column.to_owned());
+    }
+    for condition in [format!("NOT {cached}"), cached] {
+        for kind in ["prompt", "cached", "cache_write", "completion", "reasoning"] {
+            columns.push(format!("SUM({kind}) FILTER (WHERE {condition})"));
+        }
+    }
+    for outcome in OUTCOMES {
+        columns.push(format!("SUM(outcome = '{outcome}')"));
     }
     for column in money_columns() {
         columns.push(format!("SUM({column} / {HALF})"));
@@ -266,7 +269,7 @@ fn read(row: &SqlRow<'_>, dimensions: &[Dimension]) -> rusqlite::Result<Row> {
         tokens_from_cache: tokens(&mut count)?,
         ..Sums::default()
     };
-    for outcome in ["answered", "rejected", "upstream_error", "aborted"] {
+    for outcome in OUTCOMES {
         let requests = count()?;
         if requests > 0 {
             sums.outcomes.insert(outcome.to_owned(), requests);

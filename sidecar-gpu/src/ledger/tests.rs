@@ -52,7 +52,7 @@ fn item(id: u128) -> Settle {
             unit: Unit::Tokens,
             amount: 15,
         }],
-        store: None,
+        ..Settle::default()
     }
 }
 

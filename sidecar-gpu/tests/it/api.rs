@@ -7,7 +7,7 @@ use crate::common::{
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
-use sluice_wire::{Over, SettleReply, SettleRequest, Unit, Verdict, Window, limit};
+use sluice_wire::{CacheResult, Over, SettleReply, SettleRequest, Unit, Verdict, Window, limit};
 
 fn sidecar() -> Sidecar {
     Sidecar::new(&json!({}))
@@ -25,7 +25,7 @@ async fn a_settled_answer_is_a_hit_until_its_time_is_over_and_a_hit_reserves_not
     let first = sidecar
         .admit(&ask(1, vec![plan(Some(key(1)), budget())]))
         .await;
-    assert_eq!(first.0.verdict, Verdict::Go { plan: 0 });
+    assert_eq!(first.0.verdict, Verdict::go(0));
     let answer = b"{\"text\": \"line\\nfeed\"}\n";
     let settled = with_answer(item(1, 80), key(1), answer.len() as u64);
     let reply = sidecar.settle(vec![settled.clone()], answer).await;
@@ -47,7 +47,9 @@ async fn a_settled_answer_is_a_hit_until_its_time_is_over_and_a_hit_reserves_not
         Verdict::Hit {
             plan: 0,
             age_secs: 5,
-            entry
+            entry,
+            result: CacheResult::Hit,
+            refresh: None,
         }
     );
     assert_eq!(body, answer);
@@ -59,7 +61,7 @@ async fn a_settled_answer_is_a_hit_until_its_time_is_over_and_a_hit_reserves_not
     let (reply, body) = sidecar
         .admit(&ask(3, vec![plan(Some(key(1)), budget())]))
         .await;
-    assert_eq!((reply.verdict, body.len()), (Verdict::Go { plan: 0 }, 0));
+    assert_eq!((reply.verdict, body.len()), (Verdict::go(0), 0));
 }
 
 #[tokio::test]
@@ -104,10 +106,7 @@ async fn over_a_small_tier_budget_the_second_plan_is_looked_up_and_then_reserved
         ]
     };
     let (reply, _) = sidecar.admit(&ask(1, plans())).await;
-    assert_eq!(
-        (reply.verdict, reply.over),
-        (Verdict::Go { plan: 1 }, vec![3])
-    );
+    assert_eq!((reply.verdict, reply.over), (Verdict::go(1), vec![3]));
 
     let settled = with_answer(item(1, 10), key(2), 5);
     sidecar.settle(vec![settled], b"small").await;
@@ -179,7 +178,7 @@ async fn only_the_filters_secret_opens_the_filters_calls() {
 #[tokio::test]
 async fn a_filter_of_another_version_is_told_to_upgrade() {
     let sidecar = sidecar();
-    for version in [None, Some("0"), Some("2"), Some("one")] {
+    for version in [None, Some("0"), Some("1"), Some("one")] {
         let mut request = post("/v1/admit", Vec::new());
         request.headers_mut().remove("x-sluice-wire");
         if let Some(version) = version {
@@ -190,7 +189,7 @@ async fn a_filter_of_another_version_is_told_to_upgrade() {
         let (status, body) = sidecar.call(request).await;
         assert_eq!(status, 426, "{version:?}");
         assert!(
-            message(&body).contains("x-sluice-wire: expected 1"),
+            message(&body).contains("x-sluice-wire: expected 2"),
             "{}",
             message(&body)
         );

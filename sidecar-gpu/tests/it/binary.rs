@@ -121,7 +121,7 @@ fn request(path: &str, body: Vec<u8>) -> Request<Full<Bytes>> {
     Request::post(path)
         .header("host", "sidecar")
         .header("authorization", format!("Bearer {SECRET}"))
-        .header("x-sluice-wire", "1")
+        .header("x-sluice-wire", sluice_wire::VERSION)
         .body(Full::new(Bytes::from(body)))
         .unwrap()
 }
@@ -248,7 +248,7 @@ async fn a_termination_answers_what_is_in_flight_and_flushes_the_ledger() {
     write!(
         stream,
         "POST /v1/settle HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {SECRET}\r\n\
-         x-sluice-wire: 1\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+         x-sluice-wire: 2\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
         body.len()
     )
     .unwrap();
@@ -296,7 +296,7 @@ async fn one_connection_serves_many_calls_by_either_http_version() {
     for _ in 0..20 {
         let request = Request::post(format!("http://{}/v1/admit", process.address))
             .header("authorization", format!("Bearer {SECRET}"))
-            .header("x-sluice-wire", "1")
+            .header("x-sluice-wire", sluice_wire::VERSION)
             .body(Full::new(Bytes::from(body())))
             .unwrap();
         assert_eq!(two.send_request(request).await.unwrap().status(), 200);

@@ -172,6 +172,7 @@ pub(crate) fn ask(n: u128, plans: Vec<Plan>) -> AdmitRequest {
         tenant: "acme".to_owned(),
         hold_secs: 120,
         plans,
+        ..AdmitRequest::default()
     }
 }
 
@@ -204,7 +205,7 @@ pub(crate) fn item(n: u128, tokens: u64) -> Settle {
             unit: Unit::Tokens,
             amount: tokens,
         }],
-        store: None,
+        ..Settle::default()
     }
 }
 
@@ -216,11 +217,11 @@ pub(crate) fn with_answer(mut item: Settle, key: String, len: u64) -> Settle {
         entry: EntryHead {
             format: "openai_chat".to_owned(),
             model: "gpt-4o-mini".to_owned(),
-            tier: None,
-            usage: Usage::default(),
             cost: Some(Usd(400)),
+            ..EntryHead::default()
         },
         len,
+        ..Store::default()
     });
     item
 }

@@ -111,7 +111,7 @@ fn admit(token: Option<&str>) -> Request<Full<Bytes>> {
     let body = frame(&ask(1, vec![plan(None, vec![])]), b"");
     let mut request = Request::post("/v1/admit")
         .header("host", "localhost")
-        .header("x-sluice-wire", "1");
+        .header("x-sluice-wire", sluice_wire::VERSION);
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
     }

@@ -27,7 +27,7 @@ async fn two_sidecars_share_budgets_and_answers() {
     let budget = || plan(Some(key(1)), vec![charge(100, 60, Over::Reject)]);
     assert_eq!(
         one.admit(&ask(1, vec![budget()])).await.0.verdict,
-        Verdict::Go { plan: 0 }
+        Verdict::go(0)
     );
     let (reply, _) = two.admit(&ask(2, vec![budget()])).await;
     assert!(
@@ -50,11 +50,7 @@ async fn two_sidecars_share_budgets_and_answers() {
             vec![plan(None, vec![charge(100, 60, Over::Reject)])],
         ))
         .await;
-    assert_eq!(
-        reply.verdict,
-        Verdict::Go { plan: 0 },
-        "20 used, 60 released"
-    );
+    assert_eq!(reply.verdict, Verdict::go(0), "20 used, 60 released");
 }
 
 #[tokio::test]
@@ -150,7 +146,7 @@ async fn a_value_that_is_no_entry_of_ours_is_a_miss_and_counted() {
             .await;
         assert_eq!(
             (reply.verdict, body.len()),
-            (Verdict::Go { plan: 0 }, 0),
+            (Verdict::go(0), 0),
             "value {n}"
         );
     }
@@ -179,7 +175,7 @@ async fn while_redis_is_down_budgets_are_kept_here_and_told_later() {
         "{reply:?}"
     );
     let (reply, _) = sidecar.admit(&ask(3, vec![budget(30)])).await;
-    assert_eq!(reply.verdict, Verdict::Go { plan: 0 });
+    assert_eq!(reply.verdict, Verdict::go(0));
     assert_eq!(sidecar.settle(vec![item(3, 30)], b"").await, booked(1, 0));
     assert_eq!(sidecar.app.local_budgets().level(COUNTER, NOW), (80, 80));
     let text = sidecar.metrics().await;
@@ -223,7 +219,7 @@ async fn a_redis_that_hangs_costs_no_more_than_its_timeout() {
     let started = std::time::Instant::now();
     for n in 0..50 {
         let (reply, _) = sidecar.admit(&ask(n, vec![budget()])).await;
-        assert_eq!(reply.verdict, Verdict::Go { plan: 0 });
+        assert_eq!(reply.verdict, Verdict::go(0));
     }
     let took = started.elapsed();
     redis.thaw();

@@ -48,6 +48,7 @@ impl Exchange {
                     charges: option.charges.clone(),
                 })
                 .collect(),
+            ..AdmitRequest::default()
         };
         match (Frame {
             head: request,
@@ -89,7 +90,7 @@ impl Exchange {
                     .is_some_and(|facts| usize::from(plan) < facts.options.len())
             };
             match &frame.head.verdict {
-                Verdict::Go { plan } | Verdict::Hit { plan, .. } if !known(*plan) => None,
+                Verdict::Go { plan, .. } | Verdict::Hit { plan, .. } if !known(*plan) => None,
                 // Nothing was looked up: a sidecar that says so again and again must not hold the
                 // request.
                 Verdict::Hit { plan, .. } if !self.looked_up(*plan) => None,
@@ -119,7 +120,7 @@ impl Exchange {
             return;
         };
         match head.verdict {
-            Verdict::Go { plan } => {
+            Verdict::Go { plan, .. } => {
                 facts.chosen = usize::from(plan);
                 self.send(vm, effects);
             }
@@ -127,10 +128,13 @@ impl Exchange {
                 plan,
                 age_secs,
                 entry,
+                ..
             } => {
                 facts.chosen = usize::from(plan);
                 self.hit(&entry, body, age_secs, vm, host, effects);
             }
+            // Nothing was asked for that could make us wait.
+            Verdict::Wait => self.without_sidecar(vm, host, effects),
             Verdict::Count if facts.options.iter().any(Option_::estimated) => {
                 recount(facts, vm);
                 self.admit(vm, host, effects);

@@ -87,13 +87,16 @@ impl Exchange {
                     tier: facts.tier(&plan).map(str::to_owned),
                     usage,
                     cost: bill.cost,
+                    ..EntryHead::default()
                 },
                 len: answer.len() as u64,
+                ..Store::default()
             });
             let settle = Settle {
                 record: facts.record(&plan, &bill, estimated),
                 counted,
                 store,
+                release: None,
             };
             effects.list.push(Effect::Settle(Box::new(settle), answer));
         }

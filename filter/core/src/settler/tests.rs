@@ -1,4 +1,4 @@
-use sluice_wire::{EntryHead, Record, Store, Usage};
+use sluice_wire::{EntryHead, Record, Store};
 
 use super::*;
 
@@ -8,15 +8,14 @@ fn settle(id: usize, answer: &[u8]) -> (Settle, Vec<u8>) {
     let entry = EntryHead {
         format: "openai.chat".into(),
         model: "gpt-4o".into(),
-        tier: None,
-        usage: Usage::default(),
-        cost: None,
+        ..EntryHead::default()
     };
     let store = Store {
         key: format!("{id:064x}"),
         ttl_secs: 600,
         entry,
         len: answer.len() as u64,
+        ..Store::default()
     };
     let settle = Settle {
         record: Record {
@@ -25,6 +24,7 @@ fn settle(id: usize, answer: &[u8]) -> (Settle, Vec<u8>) {
         },
         counted: Vec::new(),
         store: (!answer.is_empty()).then_some(store),
+        ..Settle::default()
     };
     (settle, answer.to_vec())
 }

@@ -62,21 +62,22 @@ fn verdict(rng: &mut Rng) -> Verdict {
             let entry = EntryHead {
                 format: formats[rng.usize(..4)].into(),
                 model: "gpt-4o".into(),
-                tier: None,
                 usage: Usage {
                     prompt: rng.u64(..),
                     completion: rng.u64(..1 << 40),
                     ..Usage::default()
                 },
-                cost: None,
+                ..EntryHead::default()
             };
             Verdict::Hit {
                 plan,
                 age_secs: rng.u64(..),
                 entry,
+                result: CacheResult::ALL[rng.usize(..CacheResult::ALL.len())],
+                refresh: None,
             }
         }
-        _ => Verdict::Go { plan },
+        _ => Verdict::go(plan),
     }
 }
 

@@ -11,14 +11,15 @@ fn hit() -> Verdict {
     let entry = EntryHead {
         format: "openai.chat".into(),
         model: "gpt-4o".into(),
-        tier: None,
         usage,
-        cost: None,
+        ..EntryHead::default()
     };
     Verdict::Hit {
         plan: 0,
         age_secs: 7,
         entry,
+        result: CacheResult::Hit,
+        refresh: None,
     }
 }
 
@@ -72,7 +73,7 @@ fn a_dry_cache_is_asked_and_its_hit_is_only_counted() {
         .call()
         .expect("a hit reserved nothing, so it asks again");
     assert!(admit.plans[0].key.is_none() && !admit.plans[0].charges.is_empty());
-    assert!(run.say(Verdict::Go { plan: 0 }, b"").sent());
+    assert!(run.say(Verdict::go(0), b"").sent());
     run.answer("200", ANSWER);
     let record = run.done().0.unwrap().0.record;
     assert_eq!(record.would_save.cache, Usd::from_dollars(350e-6));
@@ -112,7 +113,7 @@ fn callers_say_no_store_no_cache_and_trusted_ones_bypass_and_refresh() {
         let asked = run.ask(extra, BODY);
         assert_eq!(asked.call().is_some(), looks_up, "{extra:?}");
         if looks_up {
-            run.say(Verdict::Go { plan: 0 }, b"");
+            run.say(Verdict::go(0), b"");
         }
         let answered = run.answer("200", ANSWER);
         assert_eq!(
@@ -129,7 +130,7 @@ fn errors_cut_answers_hot_requests_and_long_answers_are_not_stored() {
     let stored = |config: &str, body: &str, status: &str, answer: &str| {
         let mut run = run(&format!("{SIDECAR},{config}"));
         if run.ask(&[], body).call().is_some() {
-            run.say(Verdict::Go { plan: 0 }, b"");
+            run.say(Verdict::go(0), b"");
         }
         run.answer(status, answer);
         run.done().0.unwrap().0.store.is_some()

@@ -44,7 +44,7 @@ impl Run {
             BODY.to_owned()
         };
         self.ask(&[("accept-encoding", "gzip, deflate")], &body);
-        self.say(Verdict::Go { plan: 0 }, b"");
+        self.say(Verdict::go(0), b"");
     }
 
     /// Upstream's answer, in pieces of so many bytes, the last of which ends it.

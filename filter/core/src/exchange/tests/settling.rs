@@ -13,7 +13,7 @@ fn an_admitted_request_is_settled_with_its_usage_and_its_answer() {
     assert_eq!(key.len(), 64);
     let charge = &admit.plans[0].charges[0];
     assert!(charge.counter.starts_with("tenant:key-") && charge.limit == 1000);
-    assert!(run.say(Verdict::Go { plan: 0 }, b"").sent());
+    assert!(run.say(Verdict::go(0), b"").sent());
     assert_eq!(
         run.answer("200", ANSWER).set("x-sluice-cache"),
         Some("miss")
@@ -42,7 +42,7 @@ fn an_admitted_request_is_settled_with_its_usage_and_its_answer() {
 fn usage_of_a_stream_is_asked_for_read_and_hidden() {
     let mut run = run(&format!("{SIDECAR},\"cache\":{{}}"));
     run.ask(&[], &BODY.replace("\"zz\"", "\"stream\": true, \"zz\""));
-    let sent = run.say(Verdict::Go { plan: 0 }, b"");
+    let sent = run.say(Verdict::go(0), b"");
     assert!(
         sent.new_body()
             .unwrap()
@@ -103,7 +103,7 @@ fn usage_of_a_stream_is_asked_for_read_and_hidden() {
 fn a_client_that_leaves_in_mid_stream_is_booked_by_estimate() {
     let mut run = run(&format!("{SIDECAR},{CACHED}"));
     run.ask(&[], &BODY.replace("\"zz\"", "\"stream\": true, \"zz\""));
-    run.say(Verdict::Go { plan: 0 }, b"");
+    run.say(Verdict::go(0), b"");
     let head = headers(&[(":status", "200"), ("content-type", "text/event-stream")]);
     run.on(Event::ResponseHeaders {
         headers: &head,
@@ -143,7 +143,7 @@ fn a_client_that_leaves_while_the_sidecar_is_asked_owes_nothing() {
         (Outcome::Aborted, 0, 0)
     );
     assert_eq!(
-        run.say(Verdict::Go { plan: 0 }, b"").list,
+        run.say(Verdict::go(0), b"").list,
         [],
         "a late reply changes nothing"
     );
@@ -154,7 +154,7 @@ fn a_client_that_leaves_while_the_sidecar_is_asked_owes_nothing() {
 fn unknown_prices_are_said_to_be_unknown() {
     let mut run = run(&format!("{SIDECAR},\"cache\":{{}}"));
     run.ask(&[], &BODY.replace("gpt-4o", "mystery"));
-    run.say(Verdict::Go { plan: 0 }, b"");
+    run.say(Verdict::go(0), b"");
     let answered = run.answer("200", ANSWER);
     assert_eq!(
         (

@@ -18,7 +18,7 @@ fn a_sidecar_that_is_down_slow_or_talks_nonsense_costs_no_request() {
                 body: b"nonsense",
             })
         },
-        &|run| run.say(Verdict::Go { plan: 9 }, b""),
+        &|run| run.say(Verdict::go(9), b""),
         &|run| {
             run.say(
                 Verdict::Over {
@@ -64,6 +64,6 @@ fn after_failures_in_a_row_the_sidecar_is_left_alone_and_then_tried_again() {
     assert_eq!(skipped.counted("sidecar;result=skipped;"), 1);
     run.world.now_ns += 5 * SECOND;
     assert!(run.next().ask(&[], BODY).call().is_some());
-    assert!(run.say(Verdict::Go { plan: 0 }, b"").sent());
+    assert!(run.say(Verdict::go(0), b"").sent());
     assert!(run.next().ask(&[], BODY).call().is_some());
 }
