@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sluice_wire::limit;
+use sluice_wire::{LeaseEnd, limit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::budget::{
     Ask, BudgetStore, Claim, Decision, Guarded, Id, MemoryBudgets, RedisBudgets, Spend,
 };
-use crate::cache::{CacheStore, MemoryCache, RedisCache};
+use crate::cache::{CacheStore, Key, MemoryCache, RedisCache};
 use crate::clock::Clock;
 use crate::config::{Serve, Store};
 use crate::http::{ApiError, Auth, Kind};
+use crate::lease::{Lease, Leases, RedisLeases, Signal, Waiting};
 use crate::ledger::{Ledger, OpenError, Options};
 use crate::metrics::{Metrics, Reading};
 use crate::store::Link;
@@ -32,6 +33,8 @@ pub struct App {
     pub(crate) clock: Clock,
     pub(crate) ledger: Ledger,
     pub(crate) cache: Box<dyn CacheStore>,
+    pub(crate) leases: Leases,
+    pub(crate) waiting: Arc<Waiting>,
     pub(crate) metrics: Metrics,
     pub(crate) reports: Arc<Semaphore>,
     local: Arc<MemoryBudgets>,
@@ -86,6 +89,8 @@ impl App {
             clock,
             ledger,
             cache,
+            leases: Leases::new(link.clone().map(RedisLeases::new)),
+            waiting: Waiting::new(config.waiters),
             reports: Arc::new(Semaphore::new(REPORTS)),
             local,
             shared,
@@ -175,6 +180,14 @@ impl App {
         }
     }
 
+    /// Ends a lease, and tells those who wait here to ask again.
+    pub(crate) async fn end_lease(&self, key: Key, lease: Lease, end: LeaseEnd) {
+        self.leases
+            .end(key, lease, (end, self.clock.now_ms()))
+            .await;
+        self.waiting.tell(key, Signal::Changed);
+    }
+
     pub(crate) fn ready(&self) -> bool {
         self.ledger.healthy()
     }
@@ -208,6 +221,21 @@ impl App {
                 "cache_entries",
                 "Answers kept in this process",
                 int(entries),
+            ),
+            (
+                "leases_held",
+                "Leases held in this process (those in Redis are not among them)",
+                int(self.leases.gauges().0 as u64),
+            ),
+            (
+                "lease_fallbacks",
+                "Leases taken here because Redis did not answer, since the start",
+                int(self.leases.gauges().1),
+            ),
+            (
+                "waiting",
+                "Requests that wait for another's answer",
+                int(self.waiting.len() as u64),
             ),
             (
                 "budget_counters",

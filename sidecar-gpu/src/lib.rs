@@ -1,5 +1,6 @@
 //! Sluice's sidecar: caches, shared budgets, ledger, and the command line.
 
+mod admission;
 pub mod app;
 pub mod budget;
 pub mod cache;
@@ -7,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod http;
+pub mod lease;
 pub mod ledger;
 pub mod metrics;
 pub mod report;

@@ -54,6 +54,8 @@ pub struct Metrics {
     settled: Family<Word, Count>,
     refused: Family<Word, Count>,
     stored: Family<Word, Count>,
+    leases: Family<Word, Count>,
+    waits: Family<Word, Count>,
     overs: Family<Rule, Count>,
     admit_seconds: Histogram,
     settle_seconds: Histogram,
@@ -93,6 +95,8 @@ impl Metrics {
             settled: Family::default(),
             refused: Family::default(),
             stored: Family::default(),
+            leases: Family::default(),
+            waits: Family::default(),
             overs: Family::default(),
             admit_seconds: Histogram::new(buckets()),
             settle_seconds: Histogram::new(buckets()),
@@ -122,6 +126,12 @@ impl Metrics {
             "cache_stores",
             "Answers to store by result",
             self.stored.clone(),
+        );
+        it.register("leases", "Leases asked for by result", self.leases.clone());
+        it.register(
+            "waits",
+            "Waits for another request's answer by how they ended",
+            self.waits.clone(),
         );
         it.register(
             "settled",
@@ -192,6 +202,16 @@ impl Metrics {
     /// An answer was to be stored.
     pub fn stored(&self, result: &'static str) {
         self.stored.get_or_create(&Word { result }).inc();
+    }
+
+    /// A lease was asked for.
+    pub fn leased(&self, result: &'static str) {
+        self.leases.get_or_create(&Word { result }).inc();
+    }
+
+    /// A wait for another request's answer ended.
+    pub fn waited(&self, result: &'static str) {
+        self.waits.get_or_create(&Word { result }).inc();
     }
 
     /// A call was refused.

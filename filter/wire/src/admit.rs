@@ -37,6 +37,9 @@ pub struct CacheAsk {
     /// The lease that this request acts under already: it refreshes a stale answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
+    /// The filter can answer with what is stale and refresh it behind the answer. Otherwise the
+    /// request that takes the lease goes upstream itself.
+    pub behind: bool,
     /// Upstream is failing, or too much is being spent: an answer past its stale window will do,
     /// and no lease is taken.
     pub failing: bool,

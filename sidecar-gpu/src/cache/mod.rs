@@ -23,6 +23,14 @@ pub const MAX_TTL_SECS: u64 = 30 * 86_400;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key([u8; 32]);
 
+impl Key {
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 impl std::str::FromStr for Key {
     type Err = String;
 

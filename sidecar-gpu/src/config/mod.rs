@@ -45,6 +45,8 @@ pub struct Serve {
     pub max_ledger: Option<u64>,
     /// Bytes of cached answers kept in memory.
     pub cache_memory: u64,
+    /// Most requests that wait here for another's answer.
+    pub waiters: usize,
     /// Most budget counters kept in memory.
     pub counters: usize,
     /// What filters show (`sidecar.secret`).

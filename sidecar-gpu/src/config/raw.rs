@@ -11,6 +11,9 @@ use sluice_core::config::without_secret;
 use super::value::whole;
 use super::{Env, Fault, Patience, Secret, Serve, Size, Span, Store, Tls, kind};
 
+/// Each holds a connection or a stream of one, and other calls need some too.
+const MOST_WAITERS: u32 = 3000;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 struct RawServe {
@@ -22,6 +25,8 @@ struct RawServe {
     cache: RawCache,
     #[serde(deserialize_with = "whole")]
     counters: u32,
+    #[serde(deserialize_with = "whole")]
+    waiters: u32,
     operators: Vec<String>,
     tenants: BTreeMap<String, String>,
     tls: Option<RawTls>,
@@ -39,6 +44,7 @@ impl Default for RawServe {
             max_ledger: None,
             cache: RawCache::default(),
             counters: 100_000,
+            waiters: 2048,
             operators: Vec::new(),
             tenants: BTreeMap::new(),
             tls: None,
@@ -222,6 +228,12 @@ pub(super) fn serve(document: &Value, env: Env<'_>) -> Result<Serve, Vec<Fault>>
     );
     faults.at_least(("serve.redis.failures", raw.redis.failures), (1, "1"));
     faults.at_least(("serve.counters", raw.counters), (100, "100"));
+    if raw.waiters > MOST_WAITERS {
+        faults.add(
+            "serve.waiters",
+            format!("expected at most {MOST_WAITERS}, found {}", raw.waiters),
+        );
+    }
     faults.at_least(("serve.metrics.series", raw.metrics.series), (10, "10"));
     if let Some(Size(bytes)) = raw.max_ledger {
         faults.at_least(("serve.max_ledger", bytes), (1 << 20, "`1MiB`"));
@@ -235,6 +247,7 @@ pub(super) fn serve(document: &Value, env: Env<'_>) -> Result<Serve, Vec<Fault>>
             retention: raw.retention.0,
             max_ledger: raw.max_ledger.map(|Size(bytes)| bytes),
             cache_memory: raw.cache.memory.0,
+            waiters: usize::try_from(raw.waiters).unwrap_or(usize::MAX),
             counters: usize::try_from(raw.counters).unwrap_or(usize::MAX),
             secret,
             operators,

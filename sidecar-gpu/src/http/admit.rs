@@ -1,17 +1,19 @@
-//! `POST /v1/admit`: the answer from cache, or a reservation, or a refusal.
+//! `POST /v1/admit`: the answer from cache, or a reservation, or a refusal; `POST /v1/wait`: the
+//! same, once another request's answer is there.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use sluice_wire::{AdmitReply, AdmitRequest, CacheResult, Frame, Plan, Verdict, limit};
+use sluice_wire::{AdmitReply, AdmitRequest, Frame, Verdict, limit};
 
 use super::{ApiError, Kind, body};
+use crate::admission::{self, Asked, Decided};
 use crate::app::App;
-use crate::budget::{Ask, Decision, Id, MAX_HOLD_SECS};
-use crate::cache::{Age, Entry, Found, Key};
+use crate::budget::MAX_HOLD_SECS;
+use crate::lease::Lease;
 
 /// Most charges of one plan.
 const MAX_CHARGES: usize = 64;
@@ -20,41 +22,53 @@ const MAX_COUNTER: usize = 512;
 
 pub(super) async fn admit(State(app): State<Arc<App>>, request: Request) -> Response {
     let started = Instant::now();
-    match answer(&app, request).await {
-        Ok((verdict, bytes)) => {
-            app.metrics.admitted(verdict, started.elapsed());
-            ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response()
-        }
-        Err(error) => {
-            app.metrics.refused(error.kind.name());
-            error.into_response()
-        }
+    let decided = match read(&app, request).await {
+        Ok((asked, _)) => admission::decide(&app, &asked).await,
+        Err(error) => return refuse(&app, error),
+    };
+    let (name, response) = (decided.name(), told(&app, decided));
+    app.metrics.admitted(name, started.elapsed());
+    response
+}
+
+pub(super) async fn wait(State(app): State<Arc<App>>, request: Request) -> Response {
+    match read(&app, request).await {
+        Ok((asked, patience)) => told(&app, admission::wait(&app, &asked, patience).await),
+        Err(error) => refuse(&app, error),
     }
 }
 
-/// A request whose fields are checked.
-struct Asked {
-    id: Id,
-    hold_ms: u64,
-    plans: Vec<(Option<Key>, Plan)>,
+fn refuse(app: &App, error: ApiError) -> Response {
+    app.metrics.refused(error.kind.name());
+    error.into_response()
 }
 
-async fn answer(app: &App, request: Request) -> Result<(&'static str, Vec<u8>), ApiError> {
+fn told(app: &App, decided: Decided) -> Response {
+    let (head, entry) = match decided {
+        Decided::Reply(reply, entry) => (reply, entry),
+        Decided::Wait(..) => {
+            let over = Vec::new();
+            let verdict = Verdict::Wait;
+            (AdmitReply { verdict, over }, None)
+        }
+    };
+    let body = entry.as_ref().map_or(&[][..], |entry| &entry.body);
+    match (Frame { head, body }).encode() {
+        Ok(bytes) => ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response(),
+        Err(error) => refuse(app, ApiError::new(Kind::Internal, error.to_string())),
+    }
+}
+
+/// A call of a filter, and how long it would wait.
+async fn read(app: &App, request: Request) -> Result<(Asked, Duration), ApiError> {
     let (parts, body) = request.into_parts();
     app.auth.filter(&parts.headers, &parts.extensions)?;
     body::check_version(&parts.headers)?;
     let bytes = body::read(body, limit::ADMIT_BODY).await?;
-    let asked = check(&bytes)?;
-    let (name, reply, entry) = decide(app, &asked).await;
-    let body = entry.as_ref().map_or(&[][..], |entry| &entry.body);
-    let frame = Frame { head: reply, body };
-    let bytes = frame
-        .encode()
-        .map_err(|error| ApiError::new(Kind::Internal, error.to_string()))?;
-    Ok((name, bytes))
+    check(&bytes)
 }
 
-fn check(bytes: &[u8]) -> Result<Asked, ApiError> {
+fn check(bytes: &[u8]) -> Result<(Asked, Duration), ApiError> {
     let fault =
         |path: &str, message: String| ApiError::new(Kind::Malformed, format!("{path}: {message}"));
     let frame: Frame<AdmitRequest, _> =
@@ -87,90 +101,27 @@ fn check(bytes: &[u8]) -> Result<Asked, ApiError> {
         }
         let key = plan.key.as_deref().map(str::parse).transpose();
         let key = key.map_err(|error| fault(&format!("plans[{index}].key"), error))?;
-        plans.push((key, plan));
+        plans.push((key, plan.charges));
     }
-    Ok(Asked {
+    let cache = head.cache;
+    let under = match cache.lease {
+        None => None,
+        Some(lease) => Some(Lease {
+            holder: lease
+                .holder
+                .parse()
+                .map_err(|error| fault("cache.lease.holder", error))?,
+            token: lease.token,
+        }),
+    };
+    let asked = Asked {
         id,
         hold_ms: u64::from(head.hold_secs.min(MAX_HOLD_SECS)) * 1000,
         plans,
-    })
-}
-
-type Answer = (&'static str, AdmitReply, Option<Arc<Entry>>);
-
-async fn decide(app: &App, asked: &Asked) -> Answer {
-    let now_ms = app.clock.now_ms();
-    let mut over: Vec<u16> = Vec::new();
-    let mut note = |rules: Vec<u16>, result| {
-        for rule in rules {
-            app.metrics.over(rule, result);
-            if !over.contains(&rule) {
-                over.push(rule);
-            }
-        }
+        lease_ms: u64::from(cache.lease_ms),
+        under,
+        behind: cache.behind,
+        failing: cache.failing,
     };
-    for (plan, (index, (key, charges))) in (0_u8..).zip(asked.plans.iter().enumerate()) {
-        if let Some(entry) = look_up(app, *key, now_ms).await {
-            let age_secs = now_ms.saturating_sub(entry.stored_ms) / 1000;
-            let verdict = Verdict::Hit {
-                plan,
-                age_secs,
-                entry: entry.head.clone(),
-                result: CacheResult::Hit,
-                refresh: None,
-            };
-            return ("hit", AdmitReply { verdict, over }, Some(entry));
-        }
-        let charges = &charges.charges;
-        let decision = if charges.is_empty() {
-            Decision::Go { over: Vec::new() }
-        } else {
-            app.reserve(Ask {
-                id: asked.id,
-                now_ms,
-                hold_ms: asked.hold_ms,
-                charges,
-                last: index + 1 == asked.plans.len(),
-            })
-            .await
-        };
-        let (name, verdict) = match decision {
-            Decision::SmallTier { over: rules } => {
-                note(rules, "small_tier");
-                continue;
-            }
-            Decision::Go { over: rules } => {
-                note(rules, "counted");
-                ("go", Verdict::go(plan))
-            }
-            Decision::Count => ("count", Verdict::Count),
-            Decision::Reject(it) => {
-                app.metrics.over(it.rule, "rejected");
-                let verdict = Verdict::Over {
-                    rule: it.rule,
-                    limit: it.limit,
-                    used: it.used,
-                    reset_secs: it.reset_secs,
-                };
-                ("over", verdict)
-            }
-        };
-        return (name, AdmitReply { verdict, over }, None);
-    }
-    // The last plan never asks for a smaller one, so this is not reached.
-    let plan = u8::try_from(asked.plans.len() - 1).unwrap_or(0);
-    let verdict = Verdict::go(plan);
-    ("go", AdmitReply { verdict, over }, None)
-}
-
-async fn look_up(app: &App, key: Option<Key>, now_ms: u64) -> Option<Arc<Entry>> {
-    let (result, entry) = match app.cache.get(key?, now_ms).await {
-        Ok(Found::Entry(entry)) if entry.age(now_ms) == Age::Fresh => ("hit", Some(entry)),
-        Ok(Found::Entry(_)) => ("stale", None),
-        Ok(Found::Miss) => ("miss", None),
-        Ok(Found::Corrupt) => ("corrupt", None),
-        Err(_) => ("error", None),
-    };
-    app.metrics.looked_up(result);
-    entry
+    Ok((asked, Duration::from_millis(u64::from(cache.wait_ms))))
 }

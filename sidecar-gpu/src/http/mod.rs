@@ -24,6 +24,7 @@ use crate::app::App;
 pub fn app(app: Arc<App>) -> Router {
     Router::new()
         .route(sluice_wire::path::ADMIT, post(admit::admit))
+        .route(sluice_wire::path::WAIT, post(admit::wait))
         .route(sluice_wire::path::SETTLE, post(settle::settle))
         .route("/report", get(pages::report))
         .route("/metrics", get(pages::metrics))

@@ -1,4 +1,5 @@
-//! `POST /v1/settle`: durable in the ledger first; then budgets, answers to keep, metrics.
+//! `POST /v1/settle`: answers to those who wait for them, then durable in the ledger, then budgets
+//! and metrics.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,12 +9,13 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::future::join_all;
-use sluice_wire::{Frame, Settle, SettleReply, SettleRequest, limit};
+use sluice_wire::{Frame, LeaseEnd, Settle, SettleReply, SettleRequest, limit};
 
 use super::{ApiError, Kind, body};
 use crate::app::App;
 use crate::budget::{Claim, Id, Spend};
 use crate::cache::{Entry, Key, MAX_TTL_SECS, Put};
+use crate::lease::{Lease, Signal};
 use crate::ledger::LedgerError;
 
 /// Most charges of one item.
@@ -41,6 +43,7 @@ struct Item {
     id: Id,
     settle: Settle,
     answer: Option<(Key, Bytes)>,
+    release: Option<(Key, Lease, LeaseEnd)>,
 }
 
 async fn answer(app: &Arc<App>, request: Request) -> Result<(SettleReply, Vec<u8>), ApiError> {
@@ -114,7 +117,27 @@ fn check(bytes: &Bytes) -> Result<Vec<Item>, ApiError> {
                 Some((key, rest.split_to(len)))
             }
         };
-        items.push(Item { id, settle, answer });
+        let release = match &settle.release {
+            None => None,
+            Some(release) => {
+                let key = release.key.parse();
+                let holder = release.lease.holder.parse();
+                Some((
+                    key.map_err(|error| fault(at("release.key"), error))?,
+                    Lease {
+                        holder: holder.map_err(|error| fault(at("release.lease.holder"), error))?,
+                        token: release.lease.token,
+                    },
+                    release.end,
+                ))
+            }
+        };
+        items.push(Item {
+            id,
+            settle,
+            answer,
+            release,
+        });
     }
     if rest.is_empty() {
         Ok(items)
@@ -136,7 +159,10 @@ async fn book(app: &App, mut items: Vec<Item>) -> Result<SettleReply, ApiError> 
     let mut claim = claims.into_iter();
     items.retain(|_| claim.next() == Some(Claim::Book));
 
-    let (mut settles, mut answers, mut spends) = (Vec::new(), Vec::new(), Vec::new());
+    // Before the ledger: others wait for these answers, and to keep one twice changes nothing.
+    join_all(items.iter().map(|item| keep(app, item, now_ms))).await;
+
+    let (mut settles, mut spends) = (Vec::new(), Vec::new());
     for item in items {
         spends.push(Spend {
             id: item.id,
@@ -144,7 +170,6 @@ async fn book(app: &App, mut items: Vec<Item>) -> Result<SettleReply, ApiError> 
             counted: item.settle.counted.clone(),
         });
         settles.push(item.settle);
-        answers.push(item.answer);
     }
     let settles = Arc::new(settles);
     let fresh = match app.ledger.book(settles.clone(), now_ms).await {
@@ -160,41 +185,8 @@ async fn book(app: &App, mut items: Vec<Item>) -> Result<SettleReply, ApiError> 
     };
 
     app.settle(now_ms, &spends, &fresh).await;
-    let mut puts = Vec::new();
-    for ((settle, answer), new) in settles.iter().zip(answers).zip(&fresh) {
-        if !new {
-            continue;
-        }
+    for (settle, _) in settles.iter().zip(&fresh).filter(|(_, new)| **new) {
         app.metrics.booked(&settle.record);
-        if let (Some(store), Some((key, body))) = (&settle.store, answer)
-            && store.ttl_secs > 0
-        {
-            let fresh_ms = until(now_ms, store.ttl_secs);
-            let stale_ms = until(fresh_ms, store.stale_secs);
-            let entry = Entry {
-                stored_ms: now_ms,
-                built_ms: settle.record.at_ms.min(now_ms),
-                fresh_ms,
-                stale_ms,
-                keep_ms: until(fresh_ms, store.stale_if_error_secs).max(stale_ms),
-                // Without a lease the later request wins.
-                token: settle
-                    .release
-                    .as_ref()
-                    .map_or(settle.record.at_ms * 1000, |release| release.lease.token),
-                tags: store.tags.clone(),
-                head: store.entry.clone(),
-                body,
-            };
-            puts.push(app.cache.put(key, entry));
-        }
-    }
-    for outcome in join_all(puts).await {
-        app.metrics.stored(match outcome {
-            Ok(Put::Stored) => "stored",
-            Ok(Put::Fenced) => "fenced",
-            Err(_) => "error",
-        });
     }
 
     if busy {
@@ -209,6 +201,55 @@ async fn book(app: &App, mut items: Vec<Item>) -> Result<SettleReply, ApiError> 
         booked: u32::try_from(booked).unwrap_or(u32::MAX),
         repeated: u32::try_from(repeated).unwrap_or(u32::MAX),
     })
+}
+
+/// Keeps an item's answer, ends its lease, and tells those who wait here.
+async fn keep(app: &App, item: &Item, now_ms: u64) {
+    let mut told = None;
+    if let (Some(store), Some((key, body))) = (&item.settle.store, &item.answer)
+        && store.ttl_secs > 0
+    {
+        let at_ms = item.settle.record.at_ms;
+        let fresh_ms = until(now_ms, store.ttl_secs);
+        let stale_ms = until(fresh_ms, store.stale_secs);
+        let entry = Entry {
+            stored_ms: now_ms,
+            built_ms: at_ms.min(now_ms),
+            fresh_ms,
+            stale_ms,
+            keep_ms: until(fresh_ms, store.stale_if_error_secs).max(stale_ms),
+            // Without a lease the later request wins.
+            token: item
+                .release
+                .map_or(at_ms.saturating_mul(1000), |(_, lease, _)| lease.token),
+            tags: store.tags.clone(),
+            head: store.entry.clone(),
+            body: body.clone(),
+        };
+        let awaited = app
+            .waiting
+            .anyone(*key)
+            .then(|| (*key, Arc::new(entry.clone())));
+        let put = app.cache.put(*key, entry).await;
+        app.metrics.stored(match put {
+            Ok(Put::Stored) => "stored",
+            Ok(Put::Fenced) => "fenced",
+            Err(_) => "error",
+        });
+        // Also where it could not be kept: those who wait have it all the same.
+        if !matches!(put, Ok(Put::Fenced)) {
+            told = awaited;
+        }
+    }
+    if let Some((key, lease, end)) = item.release {
+        app.leases.end(key, lease, (end, now_ms)).await;
+        if told.is_none() {
+            app.waiting.tell(key, Signal::Changed);
+        }
+    }
+    if let Some((key, entry)) = told {
+        app.waiting.tell(key, Signal::Answered(entry));
+    }
 }
 
 /// So many seconds on, as far as an entry may live.

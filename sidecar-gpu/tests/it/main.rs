@@ -8,6 +8,7 @@
 mod api;
 mod binary;
 mod budgets;
+mod coalescing;
 mod common;
 mod mtls;
 mod shared;

@@ -1,0 +1,386 @@
+//! May a request go? Its answer from cache, or the lease on it, or a wait for another's; then its
+//! budgets.
+//!
+//! For each plan in turn: a fresh answer is told at once. A stale one is told too, and one request
+//! gets the lease to refresh it. Otherwise the first to ask takes the lease and goes on to its
+//! budgets; who comes while it is held is told to wait, and holds nothing meanwhile. A plan whose
+//! budget sends the request to the small tier gives its lease back.
+//!
+//! A cache failure is a miss, a lease store that cannot be reached leases in this process, and
+//! a waiting room that is full lets go: none of them stops a request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sluice_wire::{AdmitReply, CacheResult, Charge, LeaseEnd, Spare, Verdict};
+use tokio::time::{Instant, timeout_at};
+
+use crate::app::App;
+use crate::budget::{Ask, Decision, Id};
+use crate::cache::{Age, Entry, Found, Key};
+use crate::lease::{Lease, Seat, Signal, Take};
+
+/// Longest wait for another's answer.
+const MAX_WAIT: Duration = Duration::from_secs(600);
+/// First and longest pause between two looks at what another sidecar did with a key. Short beside
+/// the seconds that a model takes, and one look per key and sidecar however many wait.
+const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+
+/// A request whose fields are checked.
+#[derive(Clone)]
+pub(crate) struct Asked {
+    pub(crate) id: Id,
+    pub(crate) hold_ms: u64,
+    pub(crate) plans: Vec<(Option<Key>, Vec<Charge>)>,
+    /// How long a lease holds; 0 takes none and waits for none.
+    pub(crate) lease_ms: u64,
+    /// The lease that it acts under: it refreshes a stale answer.
+    pub(crate) under: Option<Lease>,
+    /// It can be answered and refreshed behind the answer.
+    pub(crate) behind: bool,
+    /// Upstream fails: any answer will do, and no lease is taken.
+    pub(crate) failing: bool,
+}
+
+/// What was decided.
+pub(crate) enum Decided {
+    /// To be told to the filter, with the bytes of an answer where there is one.
+    Reply(AdmitReply, Option<Arc<Entry>>),
+    /// Another request is fetching the answer to this plan's key.
+    Wait(u8, Key),
+}
+
+impl Decided {
+    /// The word for it in metrics.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Decided::Wait(..) => "wait",
+            Decided::Reply(reply, _) => match reply.verdict {
+                Verdict::Go { .. } => "go",
+                Verdict::Hit { .. } => "hit",
+                Verdict::Wait => "wait",
+                Verdict::Count => "count",
+                Verdict::Over { .. } => "over",
+            },
+        }
+    }
+}
+
+/// Decides at once.
+pub(crate) async fn decide(app: &Arc<App>, asked: &Asked) -> Decided {
+    let mut over: Vec<u16> = Vec::new();
+    let mut note = |rules: Vec<u16>, result| {
+        for rule in rules {
+            app.metrics.over(rule, result);
+            if !over.contains(&rule) {
+                over.push(rule);
+            }
+        }
+    };
+    for (plan, (index, (key, charges))) in (0_u8..).zip(asked.plans.iter().enumerate()) {
+        let (held, spare) = match cached(app, asked, *key).await {
+            Cached::Answer {
+                entry,
+                result,
+                refresh,
+            } => {
+                let verdict = hit(app, plan, &entry, (result, refresh));
+                return Decided::Reply(AdmitReply { verdict, over }, Some(entry));
+            }
+            Cached::Wait(key) => return Decided::Wait(plan, key),
+            Cached::Nothing { held, spare } => (held, spare),
+        };
+        let ask = Ask {
+            id: asked.id,
+            now_ms: app.clock.now_ms(),
+            hold_ms: asked.hold_ms,
+            charges,
+            last: index + 1 == asked.plans.len(),
+        };
+        let decision = match charges.is_empty() {
+            true => Decision::Go { over: Vec::new() },
+            false => app.reserve(ask).await,
+        };
+        let verdict = match decision {
+            Decision::SmallTier { over: rules } => {
+                note(rules, "small_tier");
+                continue;
+            }
+            Decision::Go { over: rules } => {
+                note(rules, "counted");
+                let spare_head = spare.as_ref().map(|entry| Spare {
+                    age_secs: age_secs(app, entry),
+                    entry: entry.head.clone(),
+                });
+                let verdict = Verdict::Go {
+                    plan,
+                    lease: held.map(Held::keep),
+                    spare: spare_head,
+                };
+                return Decided::Reply(AdmitReply { verdict, over }, spare);
+            }
+            // It asks again under the same id, and has its lease still.
+            Decision::Count => {
+                held.map(Held::keep);
+                Verdict::Count
+            }
+            Decision::Reject(it) => {
+                app.metrics.over(it.rule, "rejected");
+                Verdict::Over {
+                    rule: it.rule,
+                    limit: it.limit,
+                    used: it.used,
+                    reset_secs: it.reset_secs,
+                }
+            }
+        };
+        return Decided::Reply(AdmitReply { verdict, over }, None);
+    }
+    // The last plan never asks for a smaller one, so this is not reached.
+    let plan = u8::try_from(asked.plans.len().saturating_sub(1)).unwrap_or(0);
+    let verdict = Verdict::go(plan);
+    Decided::Reply(AdmitReply { verdict, over }, None)
+}
+
+/// Decides, once another request's answer is there, or that request is given up, or `patience` is
+/// over: then the request goes by itself.
+pub(crate) async fn wait(app: &Arc<App>, asked: &Asked, patience: Duration) -> Decided {
+    let deadline = Instant::now() + patience.min(MAX_WAIT);
+    let mut place: Option<(Key, Seat)> = None;
+    let end = loop {
+        let decided = decide(app, asked).await;
+        let Decided::Wait(plan, key) = decided else {
+            app.metrics.waited(match &decided {
+                Decided::Reply(reply, _) => match reply.verdict {
+                    Verdict::Hit { .. } => "answered",
+                    Verdict::Go { .. } => "took_over",
+                    _ => "stopped",
+                },
+                Decided::Wait(..) => "stopped",
+            });
+            return coalesced(decided);
+        };
+        let seat = match &mut place {
+            Some((at, seat)) if *at == key => seat,
+            _ => match app.waiting.sit(key) {
+                // Asked once more, now that what is told is heard.
+                Some(seat) => {
+                    if seat.first() {
+                        tokio::spawn(watch(app.clone(), key));
+                    }
+                    place = Some((key, seat));
+                    continue;
+                }
+                None => break "full",
+            },
+        };
+        match timeout_at(deadline, seat.next()).await {
+            Ok(Signal::Answered(entry)) if entry.age(app.clock.now_ms()) == Age::Fresh => {
+                app.metrics.waited("answered");
+                let verdict = hit(app, plan, &entry, (CacheResult::Coalesced, None));
+                let over = Vec::new();
+                return Decided::Reply(AdmitReply { verdict, over }, Some(entry));
+            }
+            Ok(_) => {}
+            Err(_) => break "timeout",
+        }
+    };
+    drop(place);
+    app.metrics.waited(end);
+    let alone = Asked {
+        lease_ms: 0,
+        ..asked.clone()
+    };
+    decide(app, &alone).await
+}
+
+/// Looks, for all who wait here for `key`, what becomes of it elsewhere, and whether its lease has
+/// lapsed.
+async fn watch(app: Arc<App>, key: Key) {
+    let (mut pause, longest) = LOOK;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 3 / 2).min(longest);
+        if !app.waiting.anyone(key) {
+            return;
+        }
+        let now_ms = app.clock.now_ms();
+        match app.cache.get(key, now_ms).await {
+            Ok(Found::Entry(entry)) if entry.age(now_ms) == Age::Fresh => {
+                app.waiting.tell(key, Signal::Answered(entry));
+            }
+            _ if !app.leases.held(key, now_ms).await => app.waiting.tell(key, Signal::Changed),
+            _ => {}
+        }
+    }
+}
+
+/// What was found when waiting came from another request.
+fn coalesced(decided: Decided) -> Decided {
+    match decided {
+        Decided::Reply(mut reply, entry) => {
+            if let Verdict::Hit { result, .. } = &mut reply.verdict
+                && *result == CacheResult::Hit
+            {
+                *result = CacheResult::Coalesced;
+            }
+            Decided::Reply(reply, entry)
+        }
+        wait @ Decided::Wait(..) => wait,
+    }
+}
+
+fn age_secs(app: &App, entry: &Entry) -> u64 {
+    app.clock.now_ms().saturating_sub(entry.stored_ms) / 1000
+}
+
+fn hit(
+    app: &App,
+    plan: u8,
+    entry: &Entry,
+    (result, refresh): (CacheResult, Option<Lease>),
+) -> Verdict {
+    Verdict::Hit {
+        plan,
+        age_secs: age_secs(app, entry),
+        result: match entry.head.status {
+            400.. => CacheResult::Negative,
+            _ => result,
+        },
+        entry: entry.head.clone(),
+        refresh: refresh.map(wire),
+    }
+}
+
+fn wire(lease: Lease) -> sluice_wire::Lease {
+    sluice_wire::Lease {
+        holder: lease.holder.to_string(),
+        token: lease.token,
+    }
+}
+
+/// What the caches know of a key.
+enum Cached {
+    Answer {
+        entry: Arc<Entry>,
+        result: CacheResult,
+        refresh: Option<Lease>,
+    },
+    Wait(Key),
+    Nothing {
+        held: Option<Held>,
+        spare: Option<Arc<Entry>>,
+    },
+}
+
+/// A lease that is given back unless it is kept: its request was refused, or hung up.
+struct Held {
+    app: Arc<App>,
+    key: Key,
+    lease: Option<Lease>,
+}
+
+impl Held {
+    fn keep(mut self) -> sluice_wire::Lease {
+        let lease = self.lease.take();
+        wire(lease.unwrap_or(Lease {
+            holder: Id(0),
+            token: 0,
+        }))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            let (app, key) = (self.app.clone(), self.key);
+            tokio::spawn(async move { app.end_lease(key, lease, LeaseEnd::Failed).await });
+        }
+    }
+}
+
+async fn cached(app: &Arc<App>, asked: &Asked, key: Option<Key>) -> Cached {
+    let nothing = Cached::Nothing {
+        held: None,
+        spare: None,
+    };
+    let Some(key) = key else { return nothing };
+    let now_ms = app.clock.now_ms();
+    let (entry, age) = match look_up(app, key, now_ms).await {
+        Some(entry) => {
+            let age = entry.age(now_ms);
+            (Some(entry), age)
+        }
+        None => (None, Age::Over),
+    };
+    let usable = match age {
+        Age::Fresh => asked.under.is_none(),
+        Age::Stale | Age::Spare => asked.failing,
+        Age::Over => false,
+    };
+    if usable && let Some(entry) = entry {
+        let result = match age {
+            Age::Fresh => CacheResult::Hit,
+            _ => CacheResult::Stale,
+        };
+        return Cached::Answer {
+            entry,
+            result,
+            refresh: None,
+        };
+    }
+    if asked.lease_ms == 0 || asked.failing {
+        return Cached::Nothing {
+            held: None,
+            spare: entry,
+        };
+    }
+    let holder = asked.under.map_or(asked.id, |lease| lease.holder);
+    let take = app.leases.take(key, holder, (now_ms, asked.lease_ms)).await;
+    app.metrics.leased(match take {
+        Take::Taken(_) => "taken",
+        Take::Busy => "busy",
+        Take::Open => "open",
+    });
+    let serves = age == Age::Stale && asked.under.is_none();
+    match (take, entry) {
+        (Take::Taken(lease), Some(entry)) if serves && asked.behind => Cached::Answer {
+            entry,
+            result: CacheResult::Stale,
+            refresh: Some(lease),
+        },
+        (Take::Busy, Some(entry)) if serves => Cached::Answer {
+            entry,
+            result: CacheResult::Stale,
+            refresh: None,
+        },
+        (Take::Busy, _) => Cached::Wait(key),
+        (Take::Taken(lease), spare) => Cached::Nothing {
+            held: Some(Held {
+                app: app.clone(),
+                key,
+                lease: Some(lease),
+            }),
+            spare,
+        },
+        (Take::Open, spare) => Cached::Nothing { held: None, spare },
+    }
+}
+
+async fn look_up(app: &App, key: Key, now_ms: u64) -> Option<Arc<Entry>> {
+    let (result, entry) = match app.cache.get(key, now_ms).await {
+        Ok(Found::Entry(entry)) => {
+            let result = match entry.age(now_ms) {
+                Age::Fresh => "hit",
+                Age::Stale => "stale",
+                Age::Spare | Age::Over => "spare",
+            };
+            (result, Some(entry))
+        }
+        Ok(Found::Miss) => ("miss", None),
+        Ok(Found::Corrupt) => ("corrupt", None),
+        Err(_) => ("error", None),
+    };
+    app.metrics.looked_up(result);
+    entry
+}

@@ -1,0 +1,133 @@
+//! Leases: of equal requests in flight one fetches the answer, and the others wait for it.
+//!
+//! A lease is on an exact-cache key. It ends when its holder settles, or when its time is over: a
+//! holder that died or is slow loses it, and the next one to ask takes it. Its *token* rises with
+//! every lease of a key, and a store refuses what comes with a lower one than it has (fencing; M.
+//! Kleppmann, "How to do distributed locking", 2016), so that a holder that was given up cannot
+//! overwrite its successor. What it fetched is stored all the same while its successor has nothing
+//! yet: it is a good answer, and others wait for one.
+//!
+//! With Redis a lease counts for all sidecars. While Redis cannot be reached each sidecar leases by
+//! itself, so that equal requests cost one upstream call per sidecar and not one each.
+
+mod memory;
+mod redis;
+mod waiting;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::future::BoxFuture;
+use sluice_wire::LeaseEnd;
+
+pub use memory::MemoryLeases;
+pub use redis::RedisLeases;
+pub use waiting::{Seat, Signal, Waiting};
+
+use crate::budget::Id;
+use crate::cache::Key;
+use crate::store::StoreError;
+
+/// Longest life of a lease.
+pub const MAX_LEASE_MS: u64 = 3_600_000;
+/// How long all go by themselves after an answer that is not to be shared.
+const OPEN_MS: u64 = 10_000;
+
+/// The right to fetch the answer to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The request that holds it.
+    pub holder: Id,
+    /// Fencing token. In [`LeaseStore::end`] 0 stands for whatever the holder has.
+    pub token: u64,
+}
+
+/// What became of an attempt to take a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// The caller holds it, now or still.
+    Taken(Lease),
+    /// Another one does.
+    Busy,
+    /// The answer is not one to share: go without.
+    Open,
+}
+
+/// Where leases are kept.
+pub trait LeaseStore: Send + Sync {
+    /// Takes the lease on `key` for `holder`, or prolongs the one that it has.
+    fn take(
+        &self,
+        key: Key,
+        holder: Id,
+        now_and_life_ms: (u64, u64),
+    ) -> BoxFuture<'_, Result<Take, StoreError>>;
+
+    /// Whether a lease on `key` is held at `now_ms`.
+    fn held(&self, key: Key, now_ms: u64) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// Ends a lease. One that is not held any more stays as it is; says whether it was held.
+    fn end(
+        &self,
+        key: Key,
+        lease: Lease,
+        end_and_now_ms: (LeaseEnd, u64),
+    ) -> BoxFuture<'_, Result<bool, StoreError>>;
+}
+
+/// The shared store where there is one and it can be reached, this process's own where not.
+pub struct Leases {
+    shared: Option<RedisLeases>,
+    local: MemoryLeases,
+    fallbacks: AtomicU64,
+}
+
+impl Leases {
+    /// `shared`, if there is one, before a store of this process.
+    #[must_use]
+    pub fn new(shared: Option<RedisLeases>) -> Self {
+        Leases {
+            shared,
+            local: MemoryLeases::default(),
+            fallbacks: AtomicU64::new(0),
+        }
+    }
+
+    /// As [`LeaseStore::take`], and always answered.
+    pub async fn take(&self, key: Key, holder: Id, (now_ms, life_ms): (u64, u64)) -> Take {
+        let times = (now_ms, life_ms.min(MAX_LEASE_MS));
+        if let Some(shared) = &self.shared {
+            match shared.take(key, holder, times).await {
+                Ok(take) => return take,
+                Err(_) => self.fallbacks.fetch_add(1, Ordering::Relaxed),
+            };
+        }
+        self.local.take_now(key, holder, times)
+    }
+
+    /// As [`LeaseStore::held`], and always answered.
+    pub async fn held(&self, key: Key, now_ms: u64) -> bool {
+        if let Some(shared) = &self.shared
+            && let Ok(held) = shared.held(key, now_ms).await
+        {
+            return held;
+        }
+        self.local.held_now(key, now_ms)
+    }
+
+    /// As [`LeaseStore::end`], wherever the lease is. One that cannot be ended lapses.
+    pub async fn end(&self, key: Key, lease: Lease, (end, now_ms): (LeaseEnd, u64)) {
+        self.local.end_now(key, lease, (end, now_ms));
+        if let Some(shared) = &self.shared {
+            let _ = shared.end(key, lease, (end, now_ms)).await;
+        }
+    }
+
+    /// Leases held in this process, and leases taken here because Redis did not answer.
+    #[must_use]
+    pub fn gauges(&self) -> (usize, u64) {
+        (self.local.len(), self.fallbacks.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests;
