@@ -111,6 +111,7 @@ unsafe extern "C" {
     fn proxy_get_metric(id: u32, value: *mut u64) -> u32;
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
     fn proxy_done() -> u32;
+    fn proxy_set_effective_context(context: u32) -> u32;
 }
 
 fn check(status: u32) -> Result<()> {
@@ -372,4 +373,10 @@ pub(crate) fn tick_every(milliseconds: u32) -> Result<()> {
 pub(crate) fn done() -> Result<()> {
     // SAFETY: takes nothing.
     check(unsafe { proxy_done() })
+}
+
+/// Makes host calls act for another context, until the next call of this or the next callback.
+pub(crate) fn act_for(context: u32) -> Result<()> {
+    // SAFETY: takes a number; an unknown one is an error.
+    check(unsafe { proxy_set_effective_context(context) })
 }

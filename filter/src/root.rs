@@ -17,7 +17,7 @@ use sluice_wire::{VERSION, header, path};
 use crate::env::Environment;
 use crate::host;
 use crate::stream::Stream;
-use crate::worker::Worker;
+use crate::worker::{Worker, World};
 
 /// How often finished requests are sent on. An answer is in the cache so much later at most.
 const TICK_MS: u32 = 50;
@@ -34,12 +34,20 @@ const DRAIN_TICKS: u32 = 200;
 /// Longest config that is read.
 const CONFIG_BYTES: usize = 4 << 20;
 
+/// A call of the root's own.
+enum Call {
+    /// A batch of the settler's, by its number.
+    Settle(u32),
+    /// A request that goes once more through this Envoy.
+    Refresh,
+}
+
 pub(crate) struct Root {
     context_id: u32,
     worker: Option<Rc<Worker>>,
     settler: Rc<RefCell<Settler>>,
-    /// Batches under way, by the host's call.
-    calls: HashMap<u32, u32>,
+    /// What is under way, by the host's call.
+    calls: HashMap<u32, Call>,
     /// Of records and answers that the queue dropped, those that were counted.
     told: (u64, u64),
     ticks: u32,
@@ -77,7 +85,7 @@ impl Root {
         while let Some(batch) = settler.next(now_ns) {
             match call(sidecar, path::SETTLE, &batch.body, SETTLE_TIMEOUT) {
                 Ok(call) => {
-                    self.calls.insert(call, batch.id);
+                    self.calls.insert(call, Call::Settle(batch.id));
                 }
                 Err(reason) => {
                     log::debug!("settle was not sent: {reason}");
@@ -105,6 +113,32 @@ impl Root {
         }
     }
 
+    /// Sends requests once more whose stale answers went out.
+    fn refresh(&mut self) {
+        let Some(worker) = self.worker.clone() else {
+            return;
+        };
+        while let Some(refresh) = worker.next_refresh() {
+            let headers = refresh
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect();
+            let body = Some(refresh.body.as_slice());
+            let sent =
+                dispatch_http_call(&refresh.cluster, headers, body, Vec::new(), refresh.timeout);
+            match sent {
+                Ok(call) => {
+                    self.calls.insert(call, Call::Refresh);
+                }
+                Err(status) => {
+                    log::debug!("cluster {}: {status:?}", refresh.cluster);
+                    worker.add("refresh", &[(Label::Result, "unsent")], 1);
+                }
+            }
+        }
+    }
+
     /// What changes seldom.
     fn look_around(&self) {
         if let Some(worker) = &self.worker {
@@ -120,9 +154,12 @@ impl Root {
     }
 
     fn is_idle(&self) -> bool {
-        self.settler
-            .try_borrow()
-            .is_ok_and(|settler| settler.is_idle())
+        let refreshed = self.worker.as_ref().is_none_or(|worker| worker.is_idle());
+        refreshed
+            && self
+                .settler
+                .try_borrow()
+                .is_ok_and(|settler| settler.is_idle())
     }
 
     fn drained(&mut self) {
@@ -144,7 +181,7 @@ impl Context for Root {
         _body: usize,
         _trailers: usize,
     ) {
-        let Some(batch) = self.calls.remove(&token) else {
+        let Some(call) = self.calls.remove(&token) else {
             return;
         };
         let Some(worker) = self.worker.clone() else {
@@ -153,6 +190,9 @@ impl Context for Root {
         let status = if headers == 0 { None } else { reply_status() };
         let ok = status == Some(200);
         let result = if ok { "ok" } else { "failed" };
+        let Call::Settle(batch) = call else {
+            return worker.add("refresh", &[(Label::Result, result)], 1);
+        };
         worker.add("settle", &[(Label::Result, result)], 1);
         if !ok {
             log::debug!("settle failed: status {status:?}");
@@ -222,6 +262,17 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         self.settle();
+        self.refresh();
+        if let Some(worker) = &self.worker {
+            if let Ok(mut vm) = worker.vm.try_borrow_mut() {
+                vm.tick(&mut World::now(worker));
+            }
+            worker.turns();
+            // What follows is the root's own again.
+            if let Err(status) = host::act_for(self.context_id) {
+                worker.failed("act_for", status);
+            }
+        }
         self.drained();
         if self.ticks.is_multiple_of(self.look_every) {
             self.look_around();
@@ -229,8 +280,8 @@ impl RootContext for Root {
         self.ticks = self.ticks.wrapping_add(1);
     }
 
-    fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream::new(self.worker.clone())))
+    fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream::new(context_id, self.worker.clone())))
     }
 
     fn get_type(&self) -> Option<ContextType> {

@@ -1,6 +1,7 @@
 //! One request: callbacks in, effects out.
 
-use std::rc::Rc;
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use proxy_wasm::traits::{Context, HttpContext};
@@ -10,7 +11,7 @@ use sluice_wire::header;
 
 use crate::host;
 use crate::root::{call, reply_status};
-use crate::worker::{Worker, World};
+use crate::worker::{Refresh, Worker, World};
 
 /// Longest reply of the sidecar that is read: a cached answer and its head.
 const REPLY_BYTES: usize = 16 << 20;
@@ -18,7 +19,34 @@ const REPLY_BYTES: usize = 16 << 20;
 /// All of a buffer that Envoy holds, where the callback does not say how much that is.
 const ALL: usize = u32::MAX as usize;
 
-pub(crate) struct Stream {
+/// The request of one stream; the worker's queue knows it too, while it waits for its turn.
+pub(crate) struct Stream(Rc<RefCell<Inner>>);
+
+/// A request in the worker's queue.
+pub(crate) struct Queued(Weak<RefCell<Inner>>);
+
+impl Queued {
+    /// Tells it of its turn; says whether it goes on waiting.
+    pub(crate) fn turn(&self) -> bool {
+        let Some(inner) = self.0.upgrade() else {
+            return false;
+        };
+        let Ok(mut inner) = inner.try_borrow_mut() else {
+            return true;
+        };
+        // From the root's tick: what is done is done for the stream.
+        if inner.over || host::act_for(inner.context_id).is_err() {
+            return false;
+        }
+        inner.on(Event::Turn, In::Elsewhere);
+        inner.exchange.is_queued()
+    }
+}
+
+struct Inner {
+    context_id: u32,
+    /// Itself, for the queue.
+    me: Weak<RefCell<Inner>>,
     worker: Option<Rc<Worker>>,
     exchange: Exchange,
     /// The sidecar's answer that is waited for. Others are late.
@@ -40,19 +68,34 @@ enum In {
 }
 
 impl Stream {
-    pub(crate) fn new(worker: Option<Rc<Worker>>) -> Stream {
-        Stream {
-            worker,
-            exchange: Exchange::new(),
-            call: None,
-            has_length: false,
-            request_whole: false,
-            response_whole: false,
-            response_held: false,
-            over: false,
-        }
+    pub(crate) fn new(context_id: u32, worker: Option<Rc<Worker>>) -> Stream {
+        Stream(Rc::new_cyclic(|me| {
+            RefCell::new(Inner {
+                context_id,
+                me: me.clone(),
+                worker,
+                exchange: Exchange::new(),
+                call: None,
+                has_length: false,
+                request_whole: false,
+                response_whole: false,
+                response_held: false,
+                over: false,
+            })
+        }))
     }
 
+    /// Acts on the request. It is never borrowed already: the host does not call back during a
+    /// host call.
+    fn with<T>(&self, fallback: T, act: impl FnOnce(&mut Inner) -> T) -> T {
+        match self.0.try_borrow_mut() {
+            Ok(mut inner) => act(&mut inner),
+            Err(_) => fallback,
+        }
+    }
+}
+
+impl Inner {
     fn on(&mut self, event: Event<'_>, place: In) -> Action {
         let Some(worker) = self.worker.clone() else {
             return Action::Continue;
@@ -91,6 +134,18 @@ impl Stream {
                 Effect::RemoveRequestHeader(name) => (
                     "remove_header",
                     host::remove_header(MapType::HttpRequestHeaders, &name),
+                ),
+                Effect::Queue => {
+                    worker.queue(Queued(self.me.clone()));
+                    continue;
+                }
+                Effect::Refresh {
+                    cluster,
+                    timeout_ms,
+                    headers,
+                } => (
+                    "refresh",
+                    refresh((cluster, timeout_ms), headers).map(|refresh| worker.refresh(refresh)),
                 ),
                 Effect::ReplaceRequestBody(body) => ("set_body", self.replace_request_body(&body)),
                 Effect::ClearRouteCache => ("clear_route_cache", host::clear_route_cache()),
@@ -251,10 +306,8 @@ impl Stream {
             self.on(Event::Done, In::Elsewhere);
         }
     }
-}
 
-impl Context for Stream {
-    fn on_http_call_response(&mut self, token: u32, headers: usize, body: usize, _trailers: usize) {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, body: usize) {
         if self.call != Some(token) || self.over {
             return;
         }
@@ -282,10 +335,8 @@ impl Context for Stream {
         self.finish();
         true
     }
-}
 
-impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+    fn on_http_request_headers(&mut self, end_of_stream: bool) -> Action {
         let headers = match host::headers(MapType::HttpRequestHeaders) {
             Ok(headers) => headers,
             Err(status) => {
@@ -316,7 +367,7 @@ impl HttpContext for Stream {
         self.on(Event::RequestBodyPart { buffered: size }, In::Request)
     }
 
-    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+    fn on_http_request_trailers(&mut self) -> Action {
         self.strip(MapType::HttpRequestTrailers);
         if self.request_whole || self.exchange.passes() {
             return Action::Continue;
@@ -325,7 +376,7 @@ impl HttpContext for Stream {
         self.request_body(ALL)
     }
 
-    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+    fn on_http_response_headers(&mut self, end_of_stream: bool) -> Action {
         // Also of a request that passes: what an upstream says in our name is removed.
         let headers = match host::headers(MapType::HttpResponseHeaders) {
             Ok(headers) => headers,
@@ -362,7 +413,7 @@ impl HttpContext for Stream {
         self.response_body(size, end_of_stream)
     }
 
-    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+    fn on_http_response_trailers(&mut self) -> Action {
         self.strip(MapType::HttpResponseTrailers);
         if self.response_whole || self.exchange.passes() {
             return Action::Continue;
@@ -374,4 +425,85 @@ impl HttpContext for Stream {
     fn on_log(&mut self) {
         self.finish();
     }
+}
+
+impl Context for Stream {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, body: usize, _trailers: usize) {
+        self.with((), |it| it.on_http_call_response(token, headers, body))
+    }
+
+    fn on_done(&mut self) -> bool {
+        self.with(true, |it| it.on_done())
+    }
+}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        self.with(Action::Continue, |it| {
+            it.on_http_request_headers(end_of_stream)
+        })
+    }
+
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        self.with(Action::Continue, |it| {
+            it.on_http_request_body(size, end_of_stream)
+        })
+    }
+
+    fn on_http_request_trailers(&mut self, _count: usize) -> Action {
+        self.with(Action::Continue, |it| it.on_http_request_trailers())
+    }
+
+    fn on_http_response_headers(&mut self, _count: usize, end_of_stream: bool) -> Action {
+        self.with(Action::Continue, |it| {
+            it.on_http_response_headers(end_of_stream)
+        })
+    }
+
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        self.with(Action::Continue, |it| {
+            it.on_http_response_body(size, end_of_stream)
+        })
+    }
+
+    fn on_http_response_trailers(&mut self, _count: usize) -> Action {
+        self.with(Action::Continue, |it| it.on_http_response_trailers())
+    }
+
+    fn on_log(&mut self) {
+        self.with((), |it| it.on_log())
+    }
+}
+
+/// The request as it was read, to go once more through this Envoy. What belongs to its connection
+/// stays behind.
+fn refresh(
+    (cluster, timeout_ms): (String, u32),
+    extra: Vec<(&'static str, String)>,
+) -> host::Result<Refresh> {
+    const LEFT: [&str; 8] = [
+        "connection",
+        "content-length",
+        "expect",
+        "keep-alive",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+        "x-request-id",
+    ];
+    let read = host::headers(MapType::HttpRequestHeaders)?;
+    let text = |bytes| std::str::from_utf8(bytes).ok();
+    let headers = read
+        .iter()
+        .filter_map(|(name, value)| Some((text(name)?.to_owned(), text(value)?.to_owned())))
+        .filter(|(name, _)| !LEFT.contains(&name.as_str()));
+    let extra = extra
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value));
+    Ok(Refresh {
+        cluster,
+        timeout: Duration::from_millis(u64::from(timeout_ms)),
+        headers: headers.chain(extra).collect(),
+        body: host::buffer(BufferType::HttpRequestBody, ALL)?,
+    })
 }

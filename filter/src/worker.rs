@@ -1,7 +1,9 @@
 //! What all streams of one root context (one worker, one config) share.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use proxy_wasm::types::MetricType;
 use rustc_hash::FxHashMap;
@@ -10,16 +12,33 @@ use sluice_core::exchange::{Host, Label, Metric, Vm, metric_name};
 use sluice_core::settler::Settler;
 
 use crate::host;
+use crate::stream::Queued;
 
 /// Metrics with different names that one worker defines. All come from the config or a fixed set;
 /// a model in use takes some forty, so this is reached by a config with hundreds of models.
 const METRICS: usize = 16_384;
+
+/// Refreshes kept until the next tick, and their bodies' bytes.
+const REFRESHES: usize = 64;
+const REFRESH_BYTES: usize = 8 << 20;
+
+/// A request to send once more.
+pub(crate) struct Refresh {
+    pub(crate) cluster: String,
+    pub(crate) timeout: Duration,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
 
 pub(crate) struct Worker {
     pub(crate) vm: RefCell<Vm>,
     /// The root's: it outlives a config, so that nothing is lost with one.
     pub(crate) settler: Rc<RefCell<Settler>>,
     metrics: RefCell<Metrics>,
+    /// Requests that wait for their turn, first come first.
+    queue: RefCell<VecDeque<Queued>>,
+    /// Requests that are to be sent once more, behind their answers.
+    refreshes: RefCell<VecDeque<Refresh>>,
     /// Somebody reads debug lines.
     pub(crate) debugs: Cell<bool>,
 }
@@ -30,8 +49,59 @@ impl Worker {
             vm: RefCell::new(vm),
             settler,
             metrics: RefCell::default(),
+            queue: RefCell::default(),
+            refreshes: RefCell::default(),
             debugs: Cell::new(false),
         }
+    }
+
+    /// Puts a request behind those that wait. How many may is the core's matter.
+    pub(crate) fn queue(&self, queued: Queued) {
+        if let Ok(mut queue) = self.queue.try_borrow_mut() {
+            queue.push_back(queued);
+        }
+    }
+
+    /// Tells those who wait of their turns.
+    pub(crate) fn turns(&self) {
+        let Ok(waiting) = self
+            .queue
+            .try_borrow_mut()
+            .map(|mut it| std::mem::take(&mut *it))
+        else {
+            return;
+        };
+        let rest: VecDeque<Queued> = waiting.into_iter().filter(Queued::turn).collect();
+        if let Ok(mut queue) = self.queue.try_borrow_mut() {
+            // What came meanwhile came later.
+            let newer = std::mem::replace(&mut *queue, rest);
+            queue.extend(newer);
+        }
+    }
+
+    /// Keeps a refresh until the next tick. Past the bound it is dropped: its lease lapses, and the
+    /// next request for that answer tries again.
+    pub(crate) fn refresh(&self, refresh: Refresh) {
+        let Ok(mut refreshes) = self.refreshes.try_borrow_mut() else {
+            return;
+        };
+        let bytes: usize = refreshes.iter().map(|it| it.body.len()).sum();
+        if refreshes.len() < REFRESHES && bytes + refresh.body.len() <= REFRESH_BYTES {
+            refreshes.push_back(refresh);
+        } else {
+            drop(refreshes);
+            self.add("refresh", &[(Label::Result, "dropped")], 1);
+        }
+    }
+
+    /// The next refresh that is due.
+    pub(crate) fn next_refresh(&self) -> Option<Refresh> {
+        self.refreshes.try_borrow_mut().ok()?.pop_front()
+    }
+
+    /// Whether nothing is to be refreshed.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.refreshes.try_borrow().is_ok_and(|it| it.is_empty())
     }
 
     pub(crate) fn change(&self, metric: &Metric) {

@@ -35,6 +35,8 @@ pub mod header {
     pub const CACHE: &str = "x-sluice-cache";
     /// Request, from a filter to itself: the lease under which a stale answer is refreshed.
     pub const LEASE: &str = "x-sluice-lease";
+    /// Request: what the answer is built on, comma-separated, so that it can be invalidated by it.
+    pub const TAGS: &str = "x-sluice-tags";
     /// Request: the task that a trusted caller books this request to.
     pub const TASK: &str = "x-sluice-task";
     /// Answer: prompt tokens that were not sent.

@@ -129,6 +129,8 @@ pub enum CacheResult {
     Negative,
     /// Looked up, not there.
     Miss,
+    /// Fetched behind a stale answer that went out before: nobody waited for it.
+    Refresh,
     /// Not looked up: the caller or the request's nature forbade it.
     Bypass,
     /// The lever is off, or there is no sidecar to ask.
@@ -138,13 +140,14 @@ pub enum CacheResult {
 
 impl CacheResult {
     /// All of them.
-    pub const ALL: [CacheResult; 8] = [
+    pub const ALL: [CacheResult; 9] = [
         CacheResult::Hit,
         CacheResult::Semantic,
         CacheResult::Stale,
         CacheResult::Coalesced,
         CacheResult::Negative,
         CacheResult::Miss,
+        CacheResult::Refresh,
         CacheResult::Bypass,
         CacheResult::Off,
     ];
@@ -154,7 +157,7 @@ impl CacheResult {
     pub fn answers(self) -> bool {
         !matches!(
             self,
-            CacheResult::Miss | CacheResult::Bypass | CacheResult::Off
+            CacheResult::Miss | CacheResult::Refresh | CacheResult::Bypass | CacheResult::Off
         )
     }
 
@@ -168,6 +171,7 @@ impl CacheResult {
             CacheResult::Coalesced => "coalesced",
             CacheResult::Negative => "negative",
             CacheResult::Miss => "miss",
+            CacheResult::Refresh => "refresh",
             CacheResult::Bypass => "bypass",
             CacheResult::Off => "off",
         }
@@ -241,6 +245,9 @@ pub struct Record {
     pub outcome: Outcome,
     /// What the cache did.
     pub cache: CacheResult,
+    /// Age of the stored answer in seconds, where one was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_secs: Option<u64>,
     /// Tokens; on a cache hit those that the stored answer took.
     pub usage: Usage,
     /// `usage` is an estimate, because upstream reported none.

@@ -16,10 +16,11 @@ mod values;
 use std::fmt::{self, Write};
 
 pub use plan::{
-    BudgetRule, Caching, ClaimPath, HashKey, Identity, InputLimit, Limits, Matcher, Model, Plan,
-    Price, Reserve, RoutePlan, Routing, Sidecar, Source, Tier, Trimming, Trust,
+    Backoff, BudgetRule, Caching, ClaimPath, Guard, HashKey, Identity, InputLimit, Limits, Matcher,
+    Misses, Model, Plan, Price, Refresh, Reserve, RoutePlan, Routing, Sidecar, Source, Spend, Tier,
+    Trimming, Trust,
 };
-pub use raw::{Mode, OnFailure, Per, Scope};
+pub use raw::{Mode, OnFailure, OverSpend, Per, Scope};
 pub use read::without_secret;
 
 /// One thing that is wrong with a config.

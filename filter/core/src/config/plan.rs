@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use sluice_wire::{Over, Unit, Usage, Usd, Window};
 
-use super::raw::{Mode, OnFailure, Per, Scope};
+use super::raw::{Mode, OnFailure, OverSpend, Per, Scope};
 use crate::exchange::Headers;
 use crate::tokens::Encoding;
 
@@ -97,6 +97,10 @@ pub struct Sidecar {
     pub cluster: String,
     /// Longest wait for an admission.
     pub timeout_ms: u32,
+    /// Longest wait for another request's answer.
+    pub wait_ms: u32,
+    /// Most requests of one worker that wait so.
+    pub waits: usize,
     /// What happens without it.
     pub on_failure: OnFailure,
     /// Shared secret. Absent where a client certificate does its work.
@@ -112,6 +116,8 @@ impl fmt::Debug for Sidecar {
         f.debug_struct("Sidecar")
             .field("cluster", &self.cluster)
             .field("timeout_ms", &self.timeout_ms)
+            .field("wait_ms", &self.wait_ms)
+            .field("waits", &self.waits)
             .field("on_failure", &self.on_failure)
             .field("secret", &self.secret.as_ref().map(|_| "***"))
             .field("breaker_failures", &self.breaker_failures)
@@ -320,6 +326,8 @@ pub struct RoutePlan {
     pub trim: Trimming,
     /// Caching.
     pub cache: Caching,
+    /// What holds spending where caches do not.
+    pub guard: Guard,
     /// Digest of what changes a request beyond its model and output limit; part of every cache key.
     pub digest: [u8; 32],
 }
@@ -391,6 +399,17 @@ pub struct Caching {
     pub scope: Scope,
     /// Seconds an answer stays fresh.
     pub ttl_secs: u64,
+    /// Seconds beyond, in which it goes out while one request refreshes it.
+    pub stale_secs: u64,
+    /// Seconds beyond `ttl_secs`, in which it may stand in for an upstream that fails.
+    pub stale_if_error_secs: u64,
+    /// How long one request may take to fetch an answer that others wait for; 0: nobody waits.
+    pub lease_ms: u32,
+    /// Seconds that a deterministic refusal is remembered; 0: it is not.
+    pub negative_secs: u64,
+    /// Where a stale answer is refreshed behind the one that went out; None: the request with the
+    /// lease goes upstream itself.
+    pub refresh: Option<Refresh>,
     /// Longest answer stored, in bytes.
     pub max_answer: usize,
     /// Requests with a higher temperature are not cached.
@@ -403,8 +422,80 @@ impl Default for Caching {
             mode: Mode::Off,
             scope: Scope::Tenant,
             ttl_secs: 600,
+            stale_secs: 0,
+            stale_if_error_secs: 0,
+            lease_ms: 30_000,
+            negative_secs: 0,
+            refresh: None,
             max_answer: 256 << 10,
             max_temperature: 1.0,
         }
     }
+}
+
+/// How an answer is refreshed behind a stale one: the request goes once more through this Envoy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refresh {
+    /// Cluster that is this Envoy's own listener.
+    pub cluster: String,
+    /// Longest time that it may take.
+    pub timeout_ms: u32,
+}
+
+/// What holds spending where caches fail or hit rates collapse.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Guard {
+    /// Effective mode.
+    pub mode: Mode,
+    /// Bound on requests upstream at once, per route and Envoy.
+    pub misses: Option<Misses>,
+    /// Bound on dollars per minute, per route and Envoy.
+    pub spend: Option<Spend>,
+    /// When an upstream that fails is left alone.
+    pub backoff: Option<Backoff>,
+}
+
+/// Bound on requests upstream at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Misses {
+    /// At once, in one Envoy.
+    pub limit: u64,
+    /// Requests of one worker that wait for their turn.
+    pub queue: usize,
+    /// How long they do.
+    pub wait_ns: u64,
+}
+
+impl Default for Misses {
+    fn default() -> Self {
+        Misses {
+            limit: u64::MAX,
+            queue: 256,
+            wait_ns: 10_000_000_000,
+        }
+    }
+}
+
+/// Bound on dollars per minute.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spend {
+    /// How many times the trailing rate is too much.
+    pub factor: f64,
+    /// Dollars per minute that are never too much.
+    pub floor: Usd,
+    /// Dollars per minute that always are.
+    pub ceiling: Option<Usd>,
+    /// What is done, the first that can be.
+    pub over: Vec<OverSpend>,
+}
+
+/// When an upstream that fails is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// Failures in a row.
+    pub failures: u32,
+    /// First pause; doubles with each probe that fails.
+    pub pause_ns: u64,
+    /// Longest pause, also where upstream asks for a longer one.
+    pub longest_ns: u64,
 }

@@ -63,6 +63,8 @@ pub enum OnFailure {
 pub(crate) struct Sidecar {
     pub(crate) cluster: String,
     pub(crate) timeout: Option<Millis>,
+    pub(crate) wait: Option<Millis>,
+    pub(crate) waits: Option<Count>,
     #[serde(default)]
     pub(crate) on_failure: OnFailure,
     pub(crate) secret: Option<String>,
@@ -247,15 +249,92 @@ pub(crate) struct Caching {
     pub(crate) mode: Option<Mode>,
     pub(crate) exact: Option<Exact>,
     pub(crate) scope: Option<Scope>,
+    pub(crate) coalesce: Option<Coalesce>,
+    pub(crate) negative: Option<Negative>,
+    pub(crate) refresh: Option<Refresh>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct Exact {
     pub(crate) ttl: Option<Millis>,
+    pub(crate) stale: Option<Millis>,
+    pub(crate) stale_if_error: Option<Millis>,
     pub(crate) max_answer: Option<Bytes>,
     #[serde(default, deserialize_with = "decimal")]
     pub(crate) max_temperature: Option<f64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+pub(crate) struct Coalesce {
+    pub(crate) mode: Option<Mode>,
+    pub(crate) lease: Option<Millis>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+pub(crate) struct Negative {
+    pub(crate) mode: Option<Mode>,
+    pub(crate) ttl: Option<Millis>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+pub(crate) struct Refresh {
+    pub(crate) cluster: String,
+    pub(crate) timeout: Option<Millis>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+pub(crate) struct Guard {
+    pub(crate) mode: Option<Mode>,
+    pub(crate) misses: Option<Misses>,
+    pub(crate) spend: Option<Spend>,
+    pub(crate) backoff: Option<Backoff>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+pub(crate) struct Misses {
+    pub(crate) limit: Count,
+    pub(crate) queue: Option<Count>,
+    pub(crate) wait: Option<Millis>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+pub(crate) struct Spend {
+    #[serde(default, deserialize_with = "decimal")]
+    pub(crate) factor: Option<f64>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub(crate) floor: Option<f64>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub(crate) ceiling: Option<f64>,
+    pub(crate) over: Option<Vec<OverSpend>>,
+}
+
+/// What is done, first that can be, while too much is spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OverSpend {
+    /// An answer past its stale window goes out where there is one.
+    Stale,
+    /// The request goes to the small tier.
+    SmallTier,
+    /// The request waits, as long and in such numbers as `misses` says.
+    Queue,
+    /// The request is refused.
+    Reject,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+pub(crate) struct Backoff {
+    pub(crate) failures: Option<Count>,
+    pub(crate) pause: Option<Millis>,
+    pub(crate) longest: Option<Millis>,
 }
 
 /// Who shares cached answers.
@@ -288,6 +367,7 @@ pub(crate) struct Route {
     pub(crate) route: Option<Routing>,
     pub(crate) trim: Option<Trimming>,
     pub(crate) cache: Option<Caching>,
+    pub(crate) guard: Option<Guard>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -322,13 +402,48 @@ pub(crate) fn overlay_caching(base: Option<&Caching>, over: Option<&Caching>) ->
     both(base, over, |base, over| Caching {
         mode: over.mode.or(base.mode),
         scope: over.scope.or(base.scope),
+        coalesce: both(
+            base.coalesce.as_ref(),
+            over.coalesce.as_ref(),
+            |base, over| Coalesce {
+                mode: over.mode.or(base.mode),
+                lease: over.lease.or(base.lease),
+            },
+        ),
+        negative: both(
+            base.negative.as_ref(),
+            over.negative.as_ref(),
+            |base, over| Negative {
+                mode: over.mode.or(base.mode),
+                ttl: over.ttl.or(base.ttl),
+            },
+        ),
+        refresh: over.refresh.or(base.refresh),
         exact: both(base.exact.as_ref(), over.exact.as_ref(), |base, over| {
             Exact {
                 ttl: over.ttl.or(base.ttl),
+                stale: over.stale.or(base.stale),
+                stale_if_error: over.stale_if_error.or(base.stale_if_error),
                 max_answer: over.max_answer.or(base.max_answer),
                 max_temperature: over.max_temperature.or(base.max_temperature),
             }
         }),
+    })
+}
+
+pub(crate) fn overlay_guard(base: Option<&Guard>, over: Option<&Guard>) -> Option<Guard> {
+    both(base, over, |base, over| Guard {
+        mode: over.mode.or(base.mode),
+        misses: over.misses.or(base.misses),
+        spend: both(base.spend.as_ref(), over.spend.as_ref(), |base, over| {
+            Spend {
+                factor: over.factor.or(base.factor),
+                floor: over.floor.or(base.floor),
+                ceiling: over.ceiling.or(base.ceiling),
+                over: over.over.or(base.over),
+            }
+        }),
+        backoff: over.backoff.or(base.backoff),
     })
 }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 
 use super::raw::{
-    Budget, Caching, Identity, Limits, Mode, Model, Reserve, Route, Routing, Sidecar, Trimming,
+    Budget, Caching, Guard, Identity, Limits, Mode, Model, Reserve, Route, Routing, Sidecar,
+    Trimming,
 };
 use super::{Fault, structpb};
 use crate::json::{self, Object};
@@ -23,13 +24,13 @@ pub(super) struct Config {
     pub(super) budgets: Vec<(usize, Budget)>,
     pub(super) reserve: Reserve,
     pub(super) cache: Option<Caching>,
+    pub(super) guard: Option<Guard>,
     pub(super) limits: Limits,
     /// With the index in the config.
     pub(super) routes: Vec<(usize, Route)>,
 }
 
-const SECTIONS: &str =
-    "mode, sidecar, models, identity, route, trim, budgets, reserve, cache, limits, routes, serve";
+const SECTIONS: &str = "mode, sidecar, models, identity, route, trim, budgets, reserve, cache, guard, limits, routes, serve";
 
 pub(super) fn config(bytes: &[u8], faults: &mut Vec<Fault>) -> Config {
     let mut config = Config::default();
@@ -74,6 +75,7 @@ pub(super) fn config(bytes: &[u8], faults: &mut Vec<Fault>) -> Config {
             "budgets" => config.budgets = list(name, raw, faults),
             "reserve" => config.reserve = section(name, raw, faults).unwrap_or_default(),
             "cache" => config.cache = section(name, raw, faults),
+            "guard" => config.guard = section(name, raw, faults),
             "limits" => config.limits = section(name, raw, faults).unwrap_or_default(),
             "routes" => config.routes = list(name, raw, faults),
             // The sidecar's own part; it checks it.

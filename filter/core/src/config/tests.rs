@@ -345,7 +345,7 @@ fn levers_of_later_versions_are_unknown() {
         r#"{"batch":{}}"#,
         r#"{"trim":{"history":{}}}"#,
         r#"{"route":{"experiment":{}}}"#,
-        r#"{"cache":{"negative":{}}}"#,
+        r#"{"cache":{"semantic":{}}}"#,
         r#"{"trim":{"input_tokens":{"limit":1,"over":"trim"}}}"#,
     ] {
         assert!(parse(json).is_err(), "{json}");

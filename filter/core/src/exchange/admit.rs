@@ -1,15 +1,28 @@
 //! Admission: the sidecar's word, or this process's counters, and then the request as it goes out.
 
-use sluice_wire::{
-    AdmitReply, AdmitRequest, CacheResult, EntryHead, Frame, Outcome, Verdict, header, path,
-};
+use sluice_wire::{AdmitReply, AdmitRequest, CacheAsk, CacheResult, Frame, Verdict, header, path};
 
 use super::decide::recount;
-use super::facts::{CacheWish, Option_};
+use super::facts::{CacheWish, Facts, Option_, StandIn};
 use super::{Effect, Effects, Exchange, Host, Label, Phase, Vm};
-use crate::config::{Mode, OnFailure};
+use crate::config::{Mode, OnFailure, Plan};
 use crate::formats::{ApiError, ErrorKind};
 use crate::policy::budget::{self, Local};
+
+/// How often a request waits for another's answer: where it waits at a sidecar that dies, it asks
+/// the next one.
+const WAITS: u8 = 3;
+
+impl Facts {
+    /// How long the lease holds that it asks for; 0: none.
+    pub(super) fn lease_ms(&self, plan: &Plan) -> u32 {
+        let cache = &self.route(plan).cache;
+        match cache.mode == Mode::On && self.looks_up() && !self.alone {
+            true => cache.lease_ms,
+            false => 0,
+        }
+    }
+}
 
 impl Exchange {
     /// Asks whether the request may go and whether its answer is known.
@@ -23,7 +36,7 @@ impl Exchange {
                 && (option.key.is_none() || facts.cache_wish != CacheWish::Use)
         });
         if nothing_to_ask {
-            self.send(vm, effects);
+            self.go(vm, host, effects);
             return;
         }
         let Some(sidecar) = &plan.sidecar else {
@@ -35,6 +48,27 @@ impl Exchange {
             self.without_sidecar(vm, host, effects);
             return;
         }
+        self.call(path::ADMIT, vm, host, effects);
+    }
+
+    /// Asks the sidecar, now or once another request's answer is there.
+    fn call(
+        &mut self,
+        path: &'static str,
+        vm: &mut Vm,
+        host: &mut dyn Host,
+        effects: &mut Effects,
+    ) {
+        let plan = vm.plan.clone();
+        let (Some(facts), Some(sidecar)) = (self.facts.as_mut(), &plan.sidecar) else {
+            return;
+        };
+        let waits = path == path::WAIT;
+        let wait_ms = match facts.wait {
+            Some((until_ns, _)) if waits => until_ns.saturating_sub(host.now_ns()) / 1_000_000,
+            _ => 0,
+        };
+        let wait_ms = u32::try_from(wait_ms).unwrap_or(u32::MAX);
         let lookup = facts.looks_up();
         let request = AdmitRequest {
             id: facts.id.clone(),
@@ -48,7 +82,13 @@ impl Exchange {
                     charges: option.charges.clone(),
                 })
                 .collect(),
-            ..AdmitRequest::default()
+            cache: CacheAsk {
+                lease_ms: facts.lease_ms(&plan),
+                wait_ms,
+                lease: facts.under.clone(),
+                behind: vm.refreshes(facts),
+                failing: facts.guarded.any_answer || facts.upstream_fails(vm, host),
+            },
         };
         match (Frame {
             head: request,
@@ -57,11 +97,15 @@ impl Exchange {
         .encode()
         {
             Ok(body) => {
-                self.phase = Phase::Asked;
+                self.phase = match waits {
+                    true => Phase::Waiting,
+                    false => Phase::Asked,
+                };
+                vm.waiting += usize::from(waits);
                 effects.list.push(Effect::Call {
-                    path: path::ADMIT,
+                    path,
                     body,
-                    timeout_ms: sidecar.timeout_ms,
+                    timeout_ms: sidecar.timeout_ms.saturating_add(wait_ms),
                 });
                 effects.flow = super::Flow::Pause;
             }
@@ -77,9 +121,12 @@ impl Exchange {
         host: &mut dyn Host,
         effects: &mut Effects,
     ) {
-        if self.phase != Phase::Asked {
-            return;
-        }
+        let waited = match self.phase {
+            Phase::Asked => false,
+            Phase::Waiting => true,
+            _ => return,
+        };
+        vm.waiting -= usize::from(waited);
         let read = reply.and_then(|(status, body)| {
             let frame = Frame::<AdmitReply, _>::decode(body)
                 .ok()
@@ -95,12 +142,17 @@ impl Exchange {
                 // request.
                 Verdict::Hit { plan, .. } if !self.looked_up(*plan) => None,
                 Verdict::Over { rule, .. } if usize::from(*rule) >= vm.plan.budgets.len() => None,
+                // Nor may one that makes it wait on and on.
+                Verdict::Wait if waited || !self.may_wait(&vm.plan) => None,
                 _ => Some(frame),
             }
         });
         let plan = vm.plan.clone();
         let Some(sidecar) = &plan.sidecar else { return };
         let Some(Frame { head, body }) = read else {
+            if waited && self.waited_in_vain(vm, host, effects) {
+                return;
+            }
             vm.breaker.failed(sidecar, host.now_ns());
             let result = match reply {
                 Some(_) => "nonsense",
@@ -120,21 +172,43 @@ impl Exchange {
             return;
         };
         match head.verdict {
-            Verdict::Go { plan, .. } => {
+            Verdict::Go { plan, lease, spare } => {
                 facts.chosen = usize::from(plan);
-                self.send(vm, effects);
+                if let Some(lease) = lease {
+                    facts.lease = facts
+                        .option()
+                        .and_then(|option| option.key.clone())
+                        .map(|key| (key, lease));
+                }
+                facts.spare = spare.map(|spare| {
+                    Box::new(StandIn {
+                        age_secs: spare.age_secs,
+                        entry: spare.entry,
+                        body: body.to_vec(),
+                    })
+                });
+                self.go(vm, host, effects);
             }
             Verdict::Hit {
                 plan,
                 age_secs,
                 entry,
-                ..
+                result,
+                refresh,
             } => {
                 facts.chosen = usize::from(plan);
-                self.hit(&entry, body, age_secs, vm, host, effects);
+                let found = StandIn {
+                    age_secs,
+                    entry,
+                    body: body.to_vec(),
+                };
+                let result = match result.answers() {
+                    true => result,
+                    false => CacheResult::Hit,
+                };
+                self.hit(found, (result, refresh), vm, (host, effects));
             }
-            // Nothing was asked for that could make us wait.
-            Verdict::Wait => self.without_sidecar(vm, host, effects),
+            Verdict::Wait => self.wait(vm, host, effects),
             Verdict::Count if facts.options.iter().any(Option_::estimated) => {
                 recount(facts, vm);
                 self.admit(vm, host, effects);
@@ -150,6 +224,61 @@ impl Exchange {
         }
     }
 
+    /// Waits for another request's answer, while there is time and room.
+    fn wait(&mut self, vm: &mut Vm, host: &mut dyn Host, effects: &mut Effects) {
+        let plan = vm.plan.clone();
+        let (Some(facts), Some(sidecar)) = (self.facts.as_mut(), &plan.sidecar) else {
+            return;
+        };
+        if facts.under.is_some() {
+            return self.superseded(effects);
+        }
+        let now_ns = host.now_ns();
+        let whole = now_ns.saturating_add(u64::from(sidecar.wait_ms) * 1_000_000);
+        let (until_ns, times) = facts.wait.unwrap_or((whole, 0));
+        facts.wait = Some((until_ns, times.saturating_add(1)));
+        if now_ns < until_ns && times < WAITS && vm.waiting < sidecar.waits {
+            return self.call(path::WAIT, vm, host, effects);
+        }
+        effects.count(vm, ("wait", &[(Label::Result, "alone")]), 1);
+        facts.alone = true;
+        self.admit(vm, host, effects);
+    }
+
+    /// Another request refreshes the answer already, or there is nobody to keep a new one: nothing
+    /// is to be done, and nobody reads this.
+    fn superseded(&mut self, effects: &mut Effects) {
+        let error = ApiError {
+            kind: ErrorKind::Unavailable,
+            message: "There is nothing to refresh.".into(),
+            code: "refresh_superseded",
+        };
+        self.refuse(&error, Vec::new(), effects);
+    }
+
+    /// The sidecar that it waited at is gone, or made no sense: another one may know more. Says
+    /// whether it asks again.
+    fn waited_in_vain(&mut self, vm: &mut Vm, host: &mut dyn Host, effects: &mut Effects) -> bool {
+        let Some(facts) = self.facts.as_mut() else {
+            return false;
+        };
+        let now_ns = host.now_ns();
+        let again = facts
+            .wait
+            .is_some_and(|(until_ns, times)| now_ns < until_ns && times < WAITS);
+        effects.count(vm, ("wait", &[(Label::Result, "failed")]), 1);
+        facts.alone = !again;
+        self.admit(vm, host, effects);
+        true
+    }
+
+    /// Whether it asked for a lease, so that it may be told to wait for another's.
+    fn may_wait(&self, plan: &Plan) -> bool {
+        self.facts.as_ref().is_some_and(|facts| {
+            facts.lease_ms(plan) > 0 && facts.options.iter().any(|option| option.key.is_some())
+        })
+    }
+
     /// Whether the sidecar was asked for a stored answer to that plan.
     fn looked_up(&self, plan: u8) -> bool {
         self.facts.as_ref().is_some_and(|facts| {
@@ -161,56 +290,6 @@ impl Exchange {
         })
     }
 
-    /// Answers from the cache, if the stored answer can be told in the way that the client asked.
-    fn hit(
-        &mut self,
-        entry: &EntryHead,
-        answer: &[u8],
-        age_secs: u64,
-        vm: &mut Vm,
-        host: &mut dyn Host,
-        effects: &mut Effects,
-    ) {
-        let plan = vm.plan.clone();
-        let Some(facts) = self.facts.as_mut() else {
-            return;
-        };
-        let dry = facts.route(&plan).cache.mode == Mode::Dry;
-        let told = match std::str::from_utf8(answer) {
-            _ if dry || entry.format != facts.format.name() => None,
-            Ok(text) if facts.stream => facts
-                .format
-                .replay(text, facts.stream_usage)
-                .map(|sse| (sse, "text/event-stream")),
-            Ok(_) => Some((answer.to_vec(), "application/json")),
-            Err(_) => None,
-        };
-        facts.dry_hit = dry;
-        let Some((body, content_type)) = told else {
-            // Nothing was reserved: ask once more, without a key.
-            facts.asked_plainly = true;
-            self.admit(vm, host, effects);
-            return;
-        };
-        facts.cache = CacheResult::Hit;
-        facts.status = 200;
-        facts.outcome = Outcome::Answered;
-        facts.usage = Some(entry.usage);
-        facts.body = String::new();
-        let mut headers = vec![
-            ("content-type", content_type.into()),
-            ("age", age_secs.to_string().into()),
-        ];
-        headers.extend(facts.answer_headers(&plan));
-        headers.extend(facts.cost_headers(&plan));
-        self.phase = Phase::Local;
-        effects.list.push(Effect::Respond {
-            status: 200,
-            headers,
-            body,
-        });
-    }
-
     fn without_sidecar(&mut self, vm: &mut Vm, host: &mut dyn Host, effects: &mut Effects) {
         let plan = vm.plan.clone();
         let closed = plan
@@ -220,6 +299,9 @@ impl Exchange {
         let Some(facts) = self.facts.as_mut() else {
             return;
         };
+        if facts.under.is_some() {
+            return self.superseded(effects);
+        }
         if closed && facts.route(&plan).mode == Mode::On {
             let error = ApiError {
                 kind: ErrorKind::Unavailable,
@@ -260,7 +342,7 @@ impl Exchange {
                 Local::Go(plan) => {
                     facts.chosen = plan;
                     facts.reserved_locally = Some(host.now_ns() / 1_000_000_000);
-                    self.send(vm, effects);
+                    self.go(vm, host, effects);
                 }
                 Local::Over {
                     rule,
@@ -270,7 +352,7 @@ impl Exchange {
                 } => {
                     self.over_budget(rule, limit, used, reset_secs, vm, effects);
                 }
-                Local::Count => self.send(vm, effects),
+                Local::Count => self.go(vm, host, effects),
             }
             return;
         }

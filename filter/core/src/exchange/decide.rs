@@ -4,7 +4,8 @@
 use sluice_wire::{CacheResult, Over, Usage};
 
 use super::facts::{CacheWish, Facts, Option_};
-use super::{Effects, Label, Vm};
+use super::guard::Then;
+use super::{Effects, Host, Label, Vm};
 use crate::config::{Mode, Plan, RoutePlan};
 use crate::formats::{self, ApiError, ErrorKind, Request};
 use crate::json;
@@ -19,7 +20,7 @@ pub(super) fn decide(
     facts: &mut Facts,
     request: &Request<'_>,
     vm: &mut Vm,
-    effects: &mut Effects,
+    (host, effects): (&mut dyn Host, &mut Effects),
 ) -> Result<(), ApiError> {
     let plan = vm.plan.clone();
     let route = facts.route(&plan);
@@ -68,6 +69,11 @@ pub(super) fn decide(
             small = Some(choice::in_tier(&plan, route, &ask, 0));
         }
     }
+    let smaller = small.as_ref().filter(|small| **small != first);
+    facts.watch_spending(smaller.is_some(), vm, (host, effects));
+    if facts.guarded.then == Then::Small {
+        first = small.clone().unwrap_or(first);
+    }
     if over_input_limit(facts, request, route, vm, effects)? {
         // Without a smaller tier there is nowhere to send it: it goes as it is and is counted.
         first = small.clone().unwrap_or(first);
@@ -96,6 +102,7 @@ pub(super) fn decide(
         (Mode::Off, _) | (_, false) => CacheResult::Off,
         _ if facts.options.iter().all(|option| option.key.is_none()) => CacheResult::Bypass,
         _ if facts.cache_wish != CacheWish::Use => CacheResult::Bypass,
+        _ if facts.under.is_some() => CacheResult::Refresh,
         _ => CacheResult::Miss,
     };
     Ok(())

@@ -53,6 +53,19 @@ pub enum Effect {
         /// Milliseconds to wait.
         timeout_ms: u32,
     },
+    /// Put the request into the worker's queue: [`Event::Turn`](super::Event::Turn) is told of it now
+    /// and then, in the order of arrival, as long as [`Exchange::is_queued`](super::Exchange::is_queued).
+    Queue,
+    /// Send the request, as it was read and with its whole body, to a cluster that is this Envoy's
+    /// own listener, behind the answer that goes out now. Nobody waits for what comes of it.
+    Refresh {
+        /// The cluster.
+        cluster: String,
+        /// Milliseconds that it may take.
+        timeout_ms: u32,
+        /// Headers to add; those of ours were removed.
+        headers: Vec<(&'static str, String)>,
+    },
     /// Answer the client from here. The upstream is not asked.
     Respond {
         /// HTTP status.

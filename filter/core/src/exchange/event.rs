@@ -108,6 +108,9 @@ pub enum Event<'a> {
         /// It is the last.
         end_of_stream: bool,
     },
+    /// A request that [`Effect::Queue`](super::Effect::Queue) put into the queue may look whether it
+    /// is its turn.
+    Turn,
     /// The request is over, however it ended; always the last event, exactly once.
     Done,
 }

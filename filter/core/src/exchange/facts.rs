@@ -1,8 +1,9 @@
 //! What is known of a request, from its headers to its last byte.
 
-use sluice_wire::{CacheResult, Charge, Outcome, Usage};
+use sluice_wire::{CacheResult, Charge, EntryHead, Lease, Outcome, Usage};
 
 use super::Headers;
+use super::guard::Guarded;
 use crate::coding::Decoder;
 use crate::config::{Plan, RoutePlan};
 use crate::formats::{Edit, Format, Tap, UsageScan};
@@ -75,9 +76,27 @@ pub(super) struct Facts {
     pub(super) reserved_locally: Option<u64>,
     /// The sidecar was asked without a cache key, because its hit could not be used.
     pub(super) asked_plainly: bool,
+    /// No lease is asked for: the wait is over, or there is no room to wait.
+    pub(super) alone: bool,
+    /// When waiting for another's answer ends, nanoseconds since the epoch, and how often it began.
+    pub(super) wait: Option<(u64, u8)>,
+    /// The lease that it came under: it refreshes a stale answer.
+    pub(super) under: Option<Lease>,
+    /// The lease that it holds, with its key.
+    pub(super) lease: Option<(String, Lease)>,
+    /// An answer past its time, in case upstream fails.
+    pub(super) spare: Option<Box<StandIn>>,
+    /// What the answer is built on.
+    pub(super) tags: Vec<String>,
+    /// What the guard knows of it.
+    pub(super) guarded: Guarded,
 
     pub(super) cache: CacheResult,
+    /// Age of the stored answer that was told.
+    pub(super) age_secs: Option<u64>,
     pub(super) status: u16,
+    /// Upstream answered with an error that is not its last word.
+    pub(super) upstream_failed: bool,
     pub(super) outcome: Outcome,
     /// Undoes the answer's compression, for us alone: the client gets it as it came.
     pub(super) decoder: Option<Decoder>,
@@ -94,8 +113,16 @@ pub(super) struct Facts {
     pub(super) unread: bool,
     /// Bytes of text answered, for estimates.
     pub(super) text_bytes: u64,
-    /// The answer to store.
+    /// The answer, or the refusal, to store.
     pub(super) answer: Option<Vec<u8>>,
+}
+
+/// An answer past its time.
+#[derive(Clone, Debug)]
+pub(super) struct StandIn {
+    pub(super) age_secs: u64,
+    pub(super) entry: EntryHead,
+    pub(super) body: Vec<u8>,
 }
 
 /// What the caller wants of the cache.
@@ -142,8 +169,17 @@ impl Facts {
             dry_hit: false,
             reserved_locally: None,
             asked_plainly: false,
+            alone: false,
+            wait: None,
+            under: None,
+            lease: None,
+            spare: None,
+            tags: Vec::new(),
+            guarded: Guarded::default(),
             cache: CacheResult::Off,
+            age_secs: None,
             status: 0,
+            upstream_failed: false,
             outcome: Outcome::Aborted,
             decoder: None,
             tap: None,

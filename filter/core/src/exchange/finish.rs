@@ -3,24 +3,30 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use sluice_wire::{CacheResult, EntryHead, Lever, Outcome, Record, Settle, Store, Usage, Usd};
+use sluice_wire::{
+    CacheResult, EntryHead, Lease, LeaseEnd, Lever, Outcome, Record, Release, Settle, Store, Usage,
+    Usd,
+};
 
 use super::facts::Facts;
 use super::response::dollars;
 use super::{Effect, Effects, Exchange, Host, Label, Metric, Phase, Vm};
-use crate::config::{Plan, Price};
+use crate::config::{Plan, Price, Scope};
 use crate::policy::accounting::{self, Bill};
-use crate::policy::budget;
+use crate::policy::{budget, guard};
 
 impl Exchange {
     pub(super) fn done(&mut self, vm: &mut Vm, host: &mut dyn Host, effects: &mut Effects) {
         let phase = std::mem::replace(&mut self.phase, Phase::Done);
-        if phase == Phase::Asked {
-            vm.breaker.abandoned();
+        match phase {
+            Phase::Asked => vm.breaker.abandoned(),
+            Phase::Waiting => vm.waiting -= 1,
+            _ => {}
         }
         let Some(mut facts) = self.facts.take() else {
             return;
         };
+        facts.unguard(phase == Phase::Queued, vm, host);
         // A body that never came whole was never decided about.
         let decided = !facts.options.is_empty() || facts.outcome == Outcome::Rejected;
         if !decided
@@ -32,10 +38,10 @@ impl Exchange {
             return;
         }
         let plan = vm.plan.clone();
-        // The client left while the sidecar was asked: nothing went upstream.
-        let sent = !matches!(phase, Phase::Asked);
+        // The client left while it was not sent yet: nothing went upstream.
+        let sent = !matches!(phase, Phase::Asked | Phase::Waiting | Phase::Queued);
         let estimated = facts.estimate_usage(sent, vm);
-        if !estimated && facts.cache != CacheResult::Hit && facts.outcome == Outcome::Answered {
+        if !estimated && !facts.cache.answers() && facts.outcome == Outcome::Answered {
             let name = plan
                 .model(facts.model())
                 .map_or(facts.model(), |(name, _)| name)
@@ -54,49 +60,68 @@ impl Exchange {
             .list
             .push(Effect::SetState(facts.state(&plan, &bill, estimated)));
 
-        // A hit and a refusal reserved nothing and draw nothing.
-        let draws = facts.cache != CacheResult::Hit && facts.outcome != Outcome::Rejected;
+        // What came from a cache and what was refused draws nothing, and gives back what it held.
+        let draws = !facts.cache.answers() && facts.outcome != Outcome::Rejected;
         let chosen = facts.chosen;
         let charges = match facts.options.get_mut(chosen) {
-            Some(option) if draws => std::mem::take(&mut option.charges),
-            _ => Vec::new(),
+            Some(option) => std::mem::take(&mut option.charges),
+            None => Vec::new(),
         };
         let price = plan.model(facts.model()).and_then(|(_, model)| model.price);
-        let owed = if free(&facts) {
-            Usage::default()
-        } else {
+        let owed = if draws && !free(&facts) {
             usage
+        } else {
+            Usage::default()
         };
-        let counted = budget::counted(&charges, price.as_ref(), &owed);
+        let mut counted = budget::counted(&charges, price.as_ref(), &owed);
         if let Some(reserved_secs) = facts.reserved_locally {
             budget::settle_locally(&charges, &counted, reserved_secs, host);
+        }
+        if !draws {
+            counted.clear();
+        }
+        if let Some(cost) = bill.cost
+            && facts.route(&plan).guard.spend.is_some()
+        {
+            guard::spend(&facts.route(&plan).name, cost, host);
         }
         if plan.sidecar.is_some() {
             let route = facts.route(&plan);
             let answer = facts.answer.take().unwrap_or_default();
+            let windows = match facts.status {
+                400.. => (0, 0),
+                _ => (route.cache.stale_secs, route.cache.stale_if_error_secs),
+            };
             let store = facts
                 .option()
                 .and_then(|option| option.key.clone())
                 .filter(|_| !answer.is_empty());
             let store = store.map(|key| Store {
                 key,
-                ttl_secs: route.cache.ttl_secs,
+                ttl_secs: match facts.status {
+                    400.. => route.cache.negative_secs,
+                    _ => route.cache.ttl_secs,
+                },
+                // What was refused may be taken once its time is over.
+                stale_secs: windows.0,
+                stale_if_error_secs: windows.1,
+                tags: facts.scoped_tags(route.cache.scope),
                 entry: EntryHead {
                     format: facts.format.name().to_owned(),
                     model: facts.model().to_owned(),
                     tier: facts.tier(&plan).map(str::to_owned),
                     usage,
                     cost: bill.cost,
-                    ..EntryHead::default()
+                    status: facts.status,
                 },
                 len: answer.len() as u64,
-                ..Store::default()
             });
+            let release = facts.release(phase, store.is_some(), &plan);
             let settle = Settle {
                 record: facts.record(&plan, &bill, estimated),
                 counted,
                 store,
-                release: None,
+                release,
             };
             effects.list.push(Effect::Settle(Box::new(settle), answer));
         }
@@ -104,6 +129,40 @@ impl Exchange {
 }
 
 impl Facts {
+    /// The end of the lease that it holds. One that left while the sidecar was asked may hold one
+    /// that it never heard of.
+    fn release(&self, phase: Phase, stored: bool, plan: &Plan) -> Option<Release> {
+        let unheard = || {
+            let asked = matches!(phase, Phase::Asked | Phase::Waiting) && self.lease_ms(plan) > 0;
+            let holder = self.id.clone();
+            let key = self.option().filter(|_| asked)?.key.clone()?;
+            Some((key, Lease { holder, token: 0 }))
+        };
+        let (key, lease) = self.lease.clone().or_else(unheard)?;
+        let end = match (self.outcome, self.status) {
+            _ if stored => LeaseEnd::Stored,
+            _ if self.upstream_failed || phase == Phase::Queued => LeaseEnd::Failed,
+            (Outcome::Answered, _) => LeaseEnd::Uncacheable,
+            // Each caller's own matter, such as its key.
+            (Outcome::UpstreamError, status) if !matches!(status, 408 | 409 | 429 | 500..) => {
+                LeaseEnd::Uncacheable
+            }
+            _ => LeaseEnd::Failed,
+        };
+        Some(Release { key, lease, end })
+    }
+
+    /// Its tags as they are stored: those of one tenant are not another's.
+    fn scoped_tags(&self, scope: Scope) -> Vec<String> {
+        let tags = self.tags.iter();
+        match scope {
+            Scope::Global => tags.cloned().collect(),
+            Scope::Tenant => tags
+                .map(|tag| format!("{}/{tag}", self.caller.tenant))
+                .collect(),
+        }
+    }
+
     /// Puts an estimate where upstream reported nothing, or not all; says whether it did.
     fn estimate_usage(&mut self, sent: bool, vm: &Vm) -> bool {
         let whole = self.usage.is_some() && !self.usage_so_far;
@@ -139,7 +198,8 @@ impl Facts {
             asked: price(&self.model_asked),
             used: price(self.model()),
             dry_routed: self.dry_model.as_deref().and_then(price),
-            hit: self.cache == CacheResult::Hit,
+            hit: self.cache.answers(),
+            refresh: self.cache == CacheResult::Refresh,
             dry_hit: self.dry_hit,
             free: free(self),
         };
@@ -165,6 +225,7 @@ impl Facts {
             status: self.status,
             outcome: self.outcome,
             cache: self.cache,
+            age_secs: self.age_secs,
             usage: self.usage.unwrap_or_default(),
             estimated,
             as_asked: bill.as_asked,
@@ -211,9 +272,9 @@ impl Facts {
         ];
         effects.count(vm, ("requests", &labels), 1);
         // Tokens that upstream worked for; those of a cached answer are told apart.
-        let source = match self.cache {
-            CacheResult::Hit => "cache",
-            _ => "upstream",
+        let source = match self.cache.answers() {
+            true => "cache",
+            false => "upstream",
         };
         let usage = self.usage.unwrap_or_default();
         for (kind, tokens) in [

@@ -3,7 +3,9 @@
 //! ```text
 //! RequestHeaders ─► who, which API, which route ─► hold the body
 //! RequestBody    ─► score, limits, keys, charges ─► Call admit | decide locally
-//! Reply          ─► hit: Respond · over: Respond 429 · count: Call again · go: edit and resume
+//! Reply          ─► hit: Respond · stale: Respond and Refresh · wait: Call wait · over: Respond 429
+//!                   count: Call again · go: what the guard says, then edit and resume
+//! Turn           ─► one that the guard made wait tries again
 //! Response…      ─► usage, cost, headers; hidden usage chunk
 //! Done           ─► Settle: ledger record, budgets, answer to store
 //! ```
@@ -14,7 +16,10 @@ mod effect;
 mod event;
 mod facts;
 mod finish;
+mod guard;
+mod hit;
 mod names;
+mod refresh;
 mod request;
 mod response;
 #[cfg(test)]
@@ -48,6 +53,10 @@ enum Phase {
     Body,
     /// The sidecar was asked.
     Asked,
+    /// The sidecar was asked for another request's answer, and takes its time.
+    Waiting,
+    /// The guard makes it wait for its turn.
+    Queued,
     /// Sent upstream.
     Sent,
     /// The answer is held until it is whole.
@@ -72,6 +81,12 @@ impl Exchange {
     #[must_use]
     pub fn passes(&self) -> bool {
         matches!(self.phase, Phase::Passing | Phase::Local | Phase::Done)
+    }
+
+    /// Whether the guard makes it wait, so that it is to be told of its turns.
+    #[must_use]
+    pub fn is_queued(&self) -> bool {
+        self.phase == Phase::Queued
     }
 
     /// Whether an answer of which so many bytes are held goes on being held, so that they need
@@ -104,7 +119,8 @@ impl Exchange {
                 headers,
                 end_of_stream,
             } => {
-                self.response_headers(headers, end_of_stream, vm, &mut effects);
+                let now = (end_of_stream, host.now_ns());
+                self.response_headers(headers, now, vm, &mut effects);
             }
             Event::ResponseBody {
                 chunk,
@@ -112,6 +128,7 @@ impl Exchange {
             } => {
                 self.response_body(chunk, end_of_stream, vm, &mut effects);
             }
+            Event::Turn => self.turn(vm, host, &mut effects),
             Event::Done => self.done(vm, host, &mut effects),
         }
         effects

@@ -45,7 +45,9 @@ impl Exchange {
         {
             return;
         }
-        let caller = identity::identify(&plan.identity, format.family(), headers, host);
+        let under = vm.lease_of(headers);
+        let vouched = (format.family(), under.is_some());
+        let caller = identity::identify(&plan.identity, vouched, headers, host);
         let levers = [route.route.mode, route.trim.mode, route.cache.mode];
         let may_touch =
             route.mode == Mode::On && (levers.contains(&Mode::On) || !plan.budgets.is_empty());
@@ -68,10 +70,14 @@ impl Exchange {
         let tier_asked = control(header::TIER).map(str::to_owned);
         let cache_wish = cache_wish(headers.get("cache-control"), control(header::CACHE));
         let kept = [":authority", ":path"].iter().chain(format.key_headers());
+        let needed = |name: &str| {
+            route.cache.mode != Mode::Off || (name == ":authority" && route.guard.backoff.is_some())
+        };
         let kept = kept
-            .filter(|_| route.cache.mode != Mode::Off)
+            .filter(|name| needed(name))
             .filter_map(|name| Some((name, headers.get(name)?)))
             .collect();
+        let tags = control(header::TAGS).map(tags).unwrap_or_default();
         let id = match plan.sidecar {
             Some(_) => request_id(headers, vm, host),
             // Nobody is told of this request.
@@ -84,6 +90,8 @@ impl Exchange {
             tier_asked,
             cache_wish,
             may_touch,
+            under,
+            tags,
             ..facts
         }));
         self.phase = Phase::Body;
@@ -177,7 +185,7 @@ impl Exchange {
                 return;
             }
         };
-        let decided = decide(&mut facts, &request, vm, effects);
+        let decided = decide(&mut facts, &request, vm, (host, effects));
         self.facts = Some(facts);
         match decided {
             Ok(()) => self.admit(vm, host, effects),
@@ -237,6 +245,21 @@ fn request_id(headers: &Headers, vm: &mut Vm, host: &dyn Host) -> String {
     vm.requests += 1;
     let hash = blake3::keyed_hash(&salt, &vm.requests.to_le_bytes());
     hash.to_hex()[..32].to_owned()
+}
+
+/// Most tags of one answer, and their longest.
+const TAGS: (usize, usize) = (16, 128);
+
+/// The tags in a header: comma-separated, visible ASCII.
+fn tags(list: &str) -> Vec<String> {
+    let (most, longest) = TAGS;
+    list.split(',')
+        .map(str::trim)
+        .filter(|tag| !tag.is_empty() && tag.len() <= longest)
+        .filter(|tag| tag.bytes().all(|byte| byte.is_ascii_graphic()))
+        .take(most)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// RFC 9111 §5.2.1: `no-store` forbids storing, `no-cache` forbids answering from what is stored.

@@ -7,14 +7,14 @@ use sluice_wire::{Outcome, Usd, header};
 use super::facts::Facts;
 use super::{Effect, Effects, Exchange, Flow, Header, Headers, Phase, Vm};
 use crate::coding::{Decoder, Unreadable};
-use crate::config::Plan;
-use crate::formats::{Answer, Tap, UsageScan};
+use crate::config::{Mode, Plan, Scope};
+use crate::formats::{Answer, Tap, UsageScan, refusal};
 
 impl Exchange {
     pub(super) fn response_headers(
         &mut self,
         headers: &Headers,
-        end_of_stream: bool,
+        (end_of_stream, now_ns): (bool, u64),
         vm: &mut Vm,
         effects: &mut Effects,
     ) {
@@ -37,11 +37,27 @@ impl Exchange {
             return;
         };
         facts.status = status(headers);
+        facts.hear((facts.status, retry_after_ns(headers)), vm, now_ns);
+        if matches!(facts.status, 429 | 500..) && facts.spare.is_some() {
+            facts.upstream_failed = true;
+            if self.stand_in(vm, effects) {
+                effects.count(vm, ("stale_if_error", &[]), 1);
+                return;
+            }
+        }
+        let Some(facts) = self.facts.as_mut() else {
+            return;
+        };
         effects.add_response_headers(facts.answer_headers(&vm.plan));
         self.phase = Phase::Streaming;
         if facts.status >= 400 {
             facts.outcome = Outcome::UpstreamError;
-            effects.add_response_headers(facts.cost_headers(&vm.plan));
+            if facts.remembers(headers, &vm.plan) && !end_of_stream {
+                self.phase = Phase::Held;
+                effects.flow = Flow::Pause;
+            } else {
+                effects.add_response_headers(facts.cost_headers(&vm.plan));
+            }
             return;
         }
         if end_of_stream {
@@ -105,11 +121,23 @@ impl Exchange {
                 effects.flow = Flow::Pause;
                 return;
             }
-            // Longer than we hold: on it goes, watched for its usage only.
+            // Longer than we hold: on it goes, watched for its usage only. An error costs nothing.
+            if facts.outcome == Outcome::UpstreamError {
+                effects.add_response_headers(facts.cost_headers(&vm.plan));
+            }
             facts.scan = Some(UsageScan::new());
             self.phase = Phase::Streaming;
             effects.list.push(Effect::ResumeResponse);
             self.streaming_body(all, false, vm, effects);
+            return;
+        }
+        if facts.outcome == Outcome::UpstreamError {
+            if refusal::stands(facts.status, all) && all.len() <= facts.longest(&vm.plan) {
+                facts.answer = Some(all.to_vec());
+            }
+            effects.add_response_headers(facts.cost_headers(&vm.plan));
+            self.phase = Phase::Streaming;
+            effects.list.push(Effect::ResumeResponse);
             return;
         }
         facts.outcome = Outcome::Answered;
@@ -200,6 +228,15 @@ pub(super) fn dollars(amount: Option<Usd>) -> Cow<'static, str> {
     amount.map_or("unknown".into(), |usd| usd.to_string().into())
 }
 
+/// How long upstream asks to be left alone: `retry-after` in seconds (RFC 9110 §10.2.3; a date is
+/// not read), or OpenAI's `retry-after-ms`.
+fn retry_after_ns(headers: &Headers) -> Option<u64> {
+    let number = |name: &str| headers.get(name)?.trim().parse::<u64>().ok();
+    number("retry-after-ms")
+        .map(|ms| ms.saturating_mul(1_000_000))
+        .or_else(|| Some(number("retry-after")?.saturating_mul(1_000_000_000)))
+}
+
 fn status(headers: &Headers) -> u16 {
     headers
         .get(":status")
@@ -253,6 +290,27 @@ impl Facts {
             (self.decoder, self.tap, self.scan) = (None, None, None);
         }
         read
+    }
+
+    /// Whether a refusal is held, because it may be one to remember.
+    fn remembers(&self, headers: &Headers, plan: &Plan) -> bool {
+        let cache = &self.route(plan).cache;
+        // What is unknown to one tenant's key may be known to another's.
+        let shared = cache.scope == Scope::Global && self.status == 404;
+        cache.negative_secs > 0
+            && cache.mode == Mode::On
+            && refusal::may_stand(self.status)
+            && !shared
+            && self.option().is_some_and(|option| option.key.is_some())
+            && headers.get("content-encoding").is_none()
+            && headers
+                .get("content-type")
+                .is_some_and(|kind| kind.contains("json"))
+    }
+
+    /// Longest answer that is stored.
+    fn longest(&self, plan: &Plan) -> usize {
+        self.route(plan).cache.max_answer
     }
 
     /// Whether an answer of that length is to be stored.

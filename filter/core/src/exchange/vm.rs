@@ -2,9 +2,14 @@
 
 use std::rc::Rc;
 
+use rustc_hash::FxHashMap;
+
+use super::Host;
 use super::names::Names;
 use crate::coding::{self, Memory};
 use crate::config::{Plan, Sidecar};
+use crate::policy::backoff::Backoffs;
+use crate::policy::guard::{Trailing, Upstream};
 use crate::tokens::Tokens;
 
 /// State that outlives a request. One per worker; workers share nothing but [`super::Host::count`].
@@ -19,6 +24,14 @@ pub struct Vm {
     pub(super) breaker: Breaker,
     pub(super) names: Names,
     pub(super) requests: u64,
+    /// Requests that wait for another's answer.
+    pub(super) waiting: usize,
+    /// Upstreams that fail.
+    pub(super) backoffs: Backoffs,
+    /// Requests upstream and the rate of spending, by index of the route.
+    pub(super) guards: FxHashMap<Option<usize>, RouteGuard>,
+    /// Proves to a filter of ours that a request to refresh comes from one.
+    pub(super) seal: Option<[u8; 32]>,
     /// Sets this VM's request ids apart from every other VM's.
     pub(super) salt: Option<[u8; 32]>,
 }
@@ -30,7 +43,17 @@ impl Vm {
         for (name, model) in &plan.models {
             tokens.guess(name, model.bytes_per_token);
         }
+        let secret = plan
+            .sidecar
+            .as_ref()
+            .and_then(|sidecar| sidecar.secret.as_ref());
+        let seal =
+            secret.map(|secret| blake3::derive_key("sluice 2026 lease header", secret.as_bytes()));
         Vm {
+            waiting: 0,
+            backoffs: Backoffs::default(),
+            guards: FxHashMap::default(),
+            seal,
             plan,
             tokens,
             decoders: Memory::new(coding::MOST_MEMORY),
@@ -40,6 +63,23 @@ impl Vm {
             salt: None,
         }
     }
+}
+
+impl Vm {
+    /// To be called now and then: keeps what the guard counts for requests that last.
+    pub fn tick(&mut self, host: &mut dyn Host) {
+        let plan = self.plan.clone();
+        for (route, guard) in &mut self.guards {
+            guard.upstream.keep(&plan.route_at(*route).name, host);
+        }
+    }
+}
+
+/// What the guard counts for one route.
+#[derive(Debug, Default)]
+pub(super) struct RouteGuard {
+    pub(super) upstream: Upstream,
+    pub(super) trailing: Trailing,
 }
 
 /// Stops asking a sidecar that fails: after a number of failures in a row nothing is asked for a

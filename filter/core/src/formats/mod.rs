@@ -7,6 +7,7 @@ mod openai_chat;
 mod openai_completions;
 mod openai_embeddings;
 mod openai_responses;
+pub mod refusal;
 mod request;
 mod tap;
 mod usage_scan;

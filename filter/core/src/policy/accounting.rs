@@ -17,6 +17,8 @@ pub struct Facts {
     pub hit: bool,
     /// A cache in mode `dry` knew the answer.
     pub dry_hit: bool,
+    /// Fetched behind a stale answer: nobody asked for it, it is what the cache costs.
+    pub refresh: bool,
     /// Nothing is owed: refused, or upstream answered with an error.
     pub free: bool,
 }
@@ -53,6 +55,18 @@ pub fn bill(facts: &Facts, usage: &Usage) -> Bill {
             as_asked: Some(Usd::ZERO),
             cost: Some(Usd::ZERO),
             ..Bill::default()
+        };
+    }
+    if facts.refresh {
+        let cost = facts.used.map(|price| price.of(usage));
+        return Bill {
+            as_asked: Some(Usd::ZERO),
+            cost,
+            saved: Savings {
+                cache: Usd::ZERO - cost.unwrap_or(Usd::ZERO),
+                ..Savings::default()
+            },
+            would_save: Savings::default(),
         };
     }
     let as_asked = facts.asked.map(|price| price.of(usage));
@@ -141,6 +155,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_refresh_is_what_the_cache_costs() {
+        let facts = Facts {
+            asked: price(2.5, 10.0),
+            used: price(0.15, 0.6),
+            refresh: true,
+            ..Facts::default()
+        };
+        let bill = bill(&facts, &USAGE);
+        assert_eq!(bill.as_asked, Some(Usd::ZERO));
+        assert_eq!(bill.cost, Some(Usd::from_dollars(0.00021)));
+        assert_eq!(bill.saved.cache, Usd::from_dollars(-0.00021));
+        assert_eq!(Some(bill.saved.total()), bill.saved_total());
     }
 
     #[test]

@@ -26,13 +26,20 @@ pub struct Caller {
     pub trusted: bool,
 }
 
-/// Finds out who asks, in an API of that family.
+/// Finds out who asks, in an API of that family. With `vouched` a filter of ours sent it, so that
+/// its control headers count.
 #[must_use]
-pub fn identify(identity: &Identity, family: &str, headers: &Headers, host: &dyn Host) -> Caller {
-    let trusted = identity
-        .trust
-        .iter()
-        .any(|trust| trusts(trust, headers, host));
+pub fn identify(
+    identity: &Identity,
+    (family, vouched): (&str, bool),
+    headers: &Headers,
+    host: &dyn Host,
+) -> Caller {
+    let trusted = vouched
+        || identity
+            .trust
+            .iter()
+            .any(|trust| trusts(trust, headers, host));
     let label = |sources: &[Source]| {
         sources.iter().find_map(|source| {
             let value = match source {
@@ -187,7 +194,7 @@ mod tests {
             identity(r#"{"tenant":[{"header":"X-Tenant"},{"jwt":"org.name"},{"key_hash":true}]}"#);
         let mut host = Properties::default();
         let who = |pairs: &[(&str, &str)], host: &Properties| {
-            identify(&identity, "openai", &headers(pairs), host).tenant
+            identify(&identity, ("openai", false), &headers(pairs), host).tenant
         };
         assert_eq!(who(&[], &host), ANONYMOUS);
         let key = who(&[("authorization", "Bearer sk-1")], &host);
@@ -216,7 +223,7 @@ mod tests {
         let identity = identity(r#"{"tenant":[{"key_hash":true}]}"#);
         let host = Properties::default();
         let who = |family: &str, pairs: &[(&str, &str)]| {
-            identify(&identity, family, &headers(pairs), &host).tenant
+            identify(&identity, (family, false), &headers(pairs), &host).tenant
         };
         let real = ("x-api-key", "sk-ant-1");
         let alone = who("anthropic", &[real]);
@@ -237,7 +244,7 @@ mod tests {
         let who = |value: &str| {
             identify(
                 &identity,
-                "openai",
+                ("openai", false),
                 &headers(&[("x-tenant", value)]),
                 &Properties::default(),
             )
@@ -264,7 +271,7 @@ mod tests {
             r#"{"trust":[{"source":"10.0.0.0/8"},{"header":{"name":"x-key","value":"s3cret"}},{"jwt":{"claim":"role","value":"platform"}}]}"#,
         );
         let trusted = |pairs: &[(&str, &str)], host: &Properties| {
-            identify(&identity, "openai", &headers(pairs), host).trusted
+            identify(&identity, ("openai", false), &headers(pairs), host).trusted
         };
         let at = |address: &str| {
             Properties(HashMap::from([(
@@ -304,7 +311,13 @@ mod tests {
             r#"{"task":[{"header":"x-sluice-task"}],"trust":[{"header":{"name":"x-key","value":"k"}}]}"#,
         );
         let task = |pairs: &[(&str, &str)]| {
-            identify(&identity, "openai", &headers(pairs), &Properties::default()).task
+            identify(
+                &identity,
+                ("openai", false),
+                &headers(pairs),
+                &Properties::default(),
+            )
+            .task
         };
         assert_eq!(task(&[("x-sluice-task", "support")]), "");
         assert_eq!(

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sluice_core::exchange::{Effect, Event, Exchange, Flow, Headers, Host, Vm};
-use sluice_wire::{AdmitReply, CacheResult, EntryHead, Frame, Usage, Verdict};
+use sluice_wire::{AdmitReply, CacheResult, EntryHead, Frame, Lease, Spare, Usage, Verdict};
 
 use crate::damage::damaged;
 use crate::round::Request;
@@ -44,7 +44,13 @@ impl Host for World {
 
 fn verdict(rng: &mut Rng) -> Verdict {
     let plan = rng.u8(..3);
-    match rng.u8(..6) {
+    let lease = |rng: &mut Rng| {
+        rng.bool().then(|| Lease {
+            holder: format!("{:032x}", rng.u128(..)),
+            token: rng.u64(..),
+        })
+    };
+    match rng.u8(..8) {
         0 => Verdict::Count,
         1 => Verdict::Over {
             rule: rng.u16(..4),
@@ -62,6 +68,7 @@ fn verdict(rng: &mut Rng) -> Verdict {
             let entry = EntryHead {
                 format: formats[rng.usize(..4)].into(),
                 model: "gpt-4o".into(),
+                status: [200, 200, 400, 404][rng.usize(..4)],
                 usage: Usage {
                     prompt: rng.u64(..),
                     completion: rng.u64(..1 << 40),
@@ -69,14 +76,28 @@ fn verdict(rng: &mut Rng) -> Verdict {
                 },
                 ..EntryHead::default()
             };
+            if rng.u8(..3) == 0 {
+                let age_secs = rng.u64(..);
+                return Verdict::Go {
+                    plan,
+                    lease: lease(rng),
+                    spare: Some(Spare { age_secs, entry }),
+                };
+            }
             Verdict::Hit {
                 plan,
                 age_secs: rng.u64(..),
                 entry,
                 result: CacheResult::ALL[rng.usize(..CacheResult::ALL.len())],
-                refresh: None,
+                refresh: lease(rng),
             }
         }
+        3 => Verdict::Go {
+            plan,
+            lease: lease(rng),
+            spare: None,
+        },
+        4 | 5 => Verdict::Wait,
         _ => Verdict::go(plan),
     }
 }
@@ -97,6 +118,8 @@ struct Told {
     responded: u32,
     settled: u32,
     calls: u32,
+    /// A stored answer stood in for upstream's.
+    stood_in: bool,
     changed: bool,
 }
 
@@ -105,6 +128,9 @@ impl Told {
         for effect in effects {
             match effect {
                 Effect::ResumeRequest => self.resumed += 1,
+                Effect::Respond { .. } if self.resumed > 0 && !self.stood_in => {
+                    self.stood_in = true;
+                }
                 Effect::Respond { .. } => self.responded += 1,
                 Effect::Call { .. } => self.calls += 1,
                 Effect::ReplaceRequestBody(body) => {
@@ -131,7 +157,7 @@ impl Told {
                         settle.store.as_ref().map_or(0, |store| store.len),
                         answer.len() as u64
                     );
-                    assert!(record.cache != CacheResult::Hit || settle.store.is_none());
+                    assert!(!record.cache.answers() || settle.store.is_none());
                 }
                 _ => {}
             }
@@ -140,7 +166,7 @@ impl Told {
             self.resumed + self.responded <= 1,
             "a request goes on once or is answered once"
         );
-        assert!(self.settled <= 1 && self.calls <= 4);
+        assert!(self.settled <= 1 && self.calls <= 16);
     }
 
     fn open(&self) -> bool {
@@ -174,7 +200,9 @@ impl Life<'_> {
             let frame = damaged(&Frame { head, body: b"{}" }.encode().unwrap(), rng);
             let end_of_stream = rng.bool();
             let request = self.request;
-            self.on(match rng.u8(..8) {
+            self.world.now_ns += rng.u64(..2_000_000_000);
+            self.on(match rng.u8(..9) {
+                8 => Event::Turn,
                 0 => Event::RequestHeaders {
                     headers,
                     end_of_stream,
@@ -245,6 +273,10 @@ impl Life<'_> {
                     body: &frame,
                 }),
             };
+        }
+        while self.exchange.is_queued() {
+            self.world.now_ns += rng.u64(..3_000_000_000);
+            self.on(Event::Turn);
         }
         assert!(!self.told.open(), "no request is left hanging");
     }
@@ -323,6 +355,8 @@ pub(crate) fn live(request: &Request, vm: &mut Vm, world: &mut World) -> bool {
         ("x-sluice-tier", "large"),
         ("x-sluice-cache", "refresh"),
         ("cache-control", "no-cache"),
+        ("x-sluice-tags", "a, b,, c"),
+        ("x-sluice-lease", "00:7:1"),
         ("content-length", "99999999999999999999"),
     ];
     head.extend(extra.into_iter().filter(|_| rng.u8(..5) == 0));
@@ -345,5 +379,12 @@ pub(crate) fn live(request: &Request, vm: &mut Vm, world: &mut World) -> bool {
     life.on(Event::Done);
     let (_, late) = life.on(Event::ReplyFailed);
     assert_eq!(late, 0, "nothing happens after the end");
+    let counters = &life.world.counters;
+    let upstream = counters
+        .iter()
+        .filter(|(key, _)| key.starts_with("misses|"));
+    for (key, (_, left)) in upstream {
+        assert_eq!(*left, 0, "{key}: who is gone is not counted");
+    }
     life.told.changed
 }

@@ -36,7 +36,15 @@ fn configs() -> Vec<(String, bool)> {
     let strict =
         r#""sidecar":{"cluster":"c","on_failure":"closed","breaker":{"failures":2,"pause":"1s"}}"#;
     let narrow = r#""limits":{"request_body":"2KiB","response_body":"1KiB","on_failure":"closed"}"#;
+    let caching = r#""cache":{"exact":{"stale":"5m","stale_if_error":"1h"},"negative":{},"refresh":{"cluster":"self"}}"#;
+    let guard = r#""guard":{"misses":{"limit":1,"queue":2,"wait":"2s"},"backoff":{"failures":2,"pause":"1s"},
+        "spend":{"factor":2,"floor":0.0001,"ceiling":0.01,"over":["stale","small_tier","queue","reject"]}}"#;
+    let sealed = r#""sidecar":{"cluster":"c","secret":"s","wait":"2s","waits":2}"#;
     vec![
+        (
+            format!("{{{MODELS},{ROUTE},{BUDGETS},{TRUST},{caching},{guard},{sealed}}}"),
+            false,
+        ),
         (format!(r#"{{{all},"sidecar":{{"cluster":"c"}}}}"#), false),
         (format!("{{{all},{strict}}}"), false),
         (format!("{{{all},{narrow}}}"), false),

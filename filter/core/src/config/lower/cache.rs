@@ -1,10 +1,25 @@
 //! `cache`: which answers are kept, for how long, and for whom.
 
 use super::Lower;
-use crate::config::plan::Caching;
+use crate::config::plan::{Caching, Refresh};
 use crate::config::raw::{self, Mode};
 
 impl Lower<'_> {
+    /// Whether a part of a lever is on; it follows the lever where it is `dry`.
+    fn switch(&mut self, path: &str, mode: Option<Mode>) -> bool {
+        match mode {
+            None | Some(Mode::On) => true,
+            Some(Mode::Off) => false,
+            Some(Mode::Dry) => {
+                self.fault(
+                    path,
+                    "found `dry`, expected `on` or `off`: it is dry where the cache is",
+                );
+                false
+            }
+        }
+    }
+
     pub(super) fn caching(&mut self, path: &str, mode: Mode, raw: &raw::Caching) -> Caching {
         let exact = raw.exact.clone().unwrap_or_default();
         let defaults = Caching::default();
@@ -30,7 +45,58 @@ impl Lower<'_> {
                 format!("found {max_temperature}, expected 0 to 2"),
             );
         }
+        let month = 30 * 86_400_000;
+        let window = |lower: &mut Self, name: &str, value| {
+            lower.within(&format!("{path}.exact.{name}"), value, 0, 0..=month) / 1000
+        };
+        let stale_secs = window(self, "stale", exact.stale);
+        let stale_if_error_secs = window(self, "stale_if_error", exact.stale_if_error);
+        let coalesce = raw.coalesce.clone().unwrap_or_default();
+        let lease_ms = self.within(
+            &format!("{path}.coalesce.lease"),
+            coalesce.lease,
+            u64::from(defaults.lease_ms),
+            100..=3_600_000,
+        );
+        let negative = raw.negative.clone();
+        let negative_ms = negative.map_or(0, |negative| {
+            let ttl = self.within(
+                &format!("{path}.negative.ttl"),
+                negative.ttl,
+                30_000,
+                1000..=3_600_000,
+            );
+            match self.switch(&format!("{path}.negative.mode"), negative.mode) {
+                true => ttl,
+                false => 0,
+            }
+        });
+        let refresh = raw.refresh.as_ref().map(|refresh| {
+            if refresh.cluster.is_empty() {
+                self.fault(
+                    &format!("{path}.refresh.cluster"),
+                    "found nothing, expected the name of an Envoy cluster",
+                );
+            }
+            Refresh {
+                cluster: refresh.cluster.clone(),
+                timeout_ms: self.within(
+                    &format!("{path}.refresh.timeout"),
+                    refresh.timeout,
+                    120_000,
+                    100..=3_600_000,
+                ) as u32,
+            }
+        });
         Caching {
+            stale_secs,
+            stale_if_error_secs,
+            lease_ms: match self.switch(&format!("{path}.coalesce.mode"), coalesce.mode) {
+                true => lease_ms as u32,
+                false => 0,
+            },
+            negative_secs: negative_ms / 1000,
+            refresh,
             mode,
             scope: raw.scope.unwrap_or_default(),
             ttl_secs: ttl / 1000,

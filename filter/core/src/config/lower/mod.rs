@@ -6,6 +6,7 @@
 
 mod budgets;
 mod cache;
+mod guard;
 mod identity;
 mod limits;
 mod models;

@@ -3,14 +3,17 @@
 use super::Lower;
 use crate::config::Fault;
 use crate::config::plan::{Matcher, RoutePlan};
-use crate::config::raw::{self, Mode, overlay_caching, overlay_routing, overlay_trimming};
+use crate::config::raw::{
+    self, Mode, overlay_caching, overlay_guard, overlay_routing, overlay_trimming,
+};
 use crate::config::read::Config;
 
-/// The three levers' sections, overall or with an override laid over them.
+/// The levers' sections, overall or with an override laid over them.
 pub(super) struct Levers {
     route: Option<raw::Routing>,
     trim: Option<raw::Trimming>,
     cache: Option<raw::Caching>,
+    guard: Option<raw::Guard>,
 }
 
 impl Levers {
@@ -19,6 +22,7 @@ impl Levers {
             route: raw.route.clone(),
             trim: raw.trim.clone(),
             cache: raw.cache.clone(),
+            guard: raw.guard.clone(),
         }
     }
 }
@@ -45,6 +49,7 @@ impl Lower<'_> {
                 route: overlay_routing(base.route.as_ref(), route.route.as_ref()),
                 trim: overlay_trimming(base.trim.as_ref(), route.trim.as_ref()),
                 cache: overlay_caching(base.cache.as_ref(), route.cache.as_ref()),
+                guard: overlay_guard(base.guard.as_ref(), route.guard.as_ref()),
             };
             let before = self.faults.len();
             let sections = format!("{path}.");
@@ -146,6 +151,10 @@ impl Lower<'_> {
             .cache
             .as_ref()
             .map(|raw| self.caching(&format!("{path}cache"), mode(raw.mode), raw));
+        let guard = levers
+            .guard
+            .as_ref()
+            .map(|raw| self.guard(&format!("{path}guard"), mode(raw.mode), raw));
         let trim = trim.unwrap_or_default();
         RoutePlan {
             name: name.to_owned(),
@@ -154,6 +163,7 @@ impl Lower<'_> {
             route: route.unwrap_or_default(),
             trim,
             cache: cache.unwrap_or_default(),
+            guard: guard.unwrap_or_default(),
         }
     }
 }

@@ -24,9 +24,18 @@ impl Lower<'_> {
                 format!("found {failures}, expected 1 to 1000000"),
             );
         }
+        let waits = raw.waits.map_or(512, |Count(waits)| waits);
+        if waits > 100_000 {
+            self.fault(
+                "sidecar.waits",
+                format!("found {waits}, expected 0 to 100000"),
+            );
+        }
         Sidecar {
             cluster: raw.cluster.clone(),
             timeout_ms: self.within("sidecar.timeout", raw.timeout, 50, 1..=60_000) as u32,
+            wait_ms: self.within("sidecar.wait", raw.wait, 60_000, 0..=600_000) as u32,
+            waits: waits as usize,
             on_failure: raw.on_failure,
             secret,
             breaker_failures: failures as u32,

@@ -41,6 +41,16 @@ impl Lower<'_> {
             self.warnings
                 .push("cache: there is no sidecar, so nothing is cached".into());
         }
+        let stale_alone = |plan: &RoutePlan| {
+            plan.cache.mode != Mode::Off
+                && plan.cache.stale_secs > 0
+                && plan.cache.refresh.is_none()
+        };
+        if plans().any(stale_alone) {
+            self.warnings.push(
+                "cache.exact.stale: without cache.refresh.cluster nothing runs behind an answer; one request per stale answer waits for upstream".into(),
+            );
+        }
         if raw.mode == Some(Mode::Off) {
             self.warnings
                 .push("mode: off; every request passes untouched and unaccounted".into());

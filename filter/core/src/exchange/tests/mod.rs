@@ -2,7 +2,9 @@
 
 mod budgets;
 mod cache;
+mod coalescing;
 mod compressed;
+mod guard;
 mod limits;
 mod routing;
 mod settling;
@@ -12,7 +14,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use sluice_wire::{
-    AdmitReply, AdmitRequest, CacheResult, EntryHead, Frame, Outcome, Settle, Usage, Usd, Verdict,
+    AdmitReply, AdmitRequest, CacheResult, EntryHead, Frame, Outcome, Record, Settle, Usage, Usd,
+    Verdict,
 };
 
 use super::*;

@@ -1,0 +1,114 @@
+//! Answers from what is stored: fresh, stale, another request's, a refusal that is remembered, or
+//! one past its time because upstream fails.
+
+use sluice_wire::{CacheResult, EntryHead, Lease, Outcome};
+
+use super::facts::{Facts, StandIn};
+use super::{Effect, Effects, Exchange, Flow, Host, Phase, Vm};
+use crate::config::Mode;
+
+impl Exchange {
+    /// Answers from the cache, if the stored answer can be told in the way that the client asked.
+    pub(super) fn hit(
+        &mut self,
+        found: StandIn,
+        (result, refresh): (CacheResult, Option<Lease>),
+        vm: &mut Vm,
+        (host, effects): (&mut dyn Host, &mut Effects),
+    ) {
+        let plan = vm.plan.clone();
+        let Some(facts) = self.facts.as_mut() else {
+            return;
+        };
+        let dry = facts.route(&plan).cache.mode == Mode::Dry;
+        facts.dry_hit = dry;
+        let told = match dry {
+            true => None,
+            false => facts.tell(&found.entry, &found.body),
+        };
+        let Some((body, content_type)) = told else {
+            // Its own answer, in the form that it asked for, is as good a refresh.
+            facts.lease = refresh.and_then(|lease| Some((facts.option()?.key.clone()?, lease)));
+            // Nothing was reserved: ask once more, without a key.
+            facts.asked_plainly = true;
+            self.admit(vm, host, effects);
+            return;
+        };
+        if let Some(lease) = &refresh {
+            effects.refresh(facts, lease, vm);
+        }
+        self.respond(
+            (found.age_secs, &found.entry),
+            result,
+            vm,
+            (effects, body, content_type),
+        );
+    }
+
+    /// Answers with what is past its time, because upstream fails or must be spared. Says whether
+    /// there is such an answer.
+    pub(super) fn stand_in(&mut self, vm: &mut Vm, effects: &mut Effects) -> bool {
+        let Some(facts) = self.facts.as_mut() else {
+            return false;
+        };
+        let Some(spare) = facts.spare.take() else {
+            return false;
+        };
+        let Some((body, content_type)) = facts.tell(&spare.entry, &spare.body) else {
+            return false;
+        };
+        let found = (spare.age_secs, &spare.entry);
+        self.respond(found, CacheResult::Stale, vm, (effects, body, content_type));
+        true
+    }
+
+    fn respond(
+        &mut self,
+        (age_secs, entry): (u64, &EntryHead),
+        result: CacheResult,
+        vm: &Vm,
+        (effects, body, content_type): (&mut Effects, Vec<u8>, &'static str),
+    ) {
+        let Some(facts) = self.facts.as_mut() else {
+            return;
+        };
+        facts.cache = result;
+        facts.status = entry.status;
+        facts.outcome = match entry.status {
+            400.. => Outcome::UpstreamError,
+            _ => Outcome::Answered,
+        };
+        facts.usage = Some(entry.usage);
+        facts.usage_so_far = false;
+        facts.age_secs = Some(age_secs);
+        facts.body = String::new();
+        let mut headers = vec![
+            ("content-type", content_type.into()),
+            ("age", age_secs.to_string().into()),
+        ];
+        headers.extend(facts.answer_headers(&vm.plan));
+        headers.extend(facts.cost_headers(&vm.plan));
+        self.phase = Phase::Local;
+        effects.list.push(Effect::Respond {
+            status: entry.status,
+            headers,
+            body,
+        });
+        effects.flow = Flow::Pause;
+    }
+}
+
+impl Facts {
+    /// A stored answer in the way that the client asked, and its content type.
+    fn tell(&self, entry: &EntryHead, answer: &[u8]) -> Option<(Vec<u8>, &'static str)> {
+        if entry.format != self.format.name() {
+            return None;
+        }
+        let text = std::str::from_utf8(answer).ok()?;
+        if self.stream && entry.status < 400 {
+            let stream = self.format.replay(text, self.stream_usage)?;
+            return Some((stream, "text/event-stream"));
+        }
+        Some((answer.to_vec(), "application/json"))
+    }
+}

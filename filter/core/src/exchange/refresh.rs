@@ -1,0 +1,78 @@
+//! A stale answer is refreshed by sending its request once more through this Envoy, so that every
+//! filter and route that was its lot the first time is so again, the caller's credentials included.
+//!
+//! That request carries the lease in a header, sealed with the sidecar's secret: only a filter of
+//! ours can have sent it, so its control headers count and it is booked as what the cache costs.
+
+use sluice_wire::{Lease, header};
+
+use super::facts::Facts;
+use super::{Effect, Effects, Headers, Vm};
+use crate::config::Mode;
+
+/// Hex digits of the seal: 128 bits.
+const SEAL: usize = 32;
+
+impl Vm {
+    /// Whether an answer on this route can be refreshed behind the one that goes out.
+    pub(super) fn refreshes(&self, facts: &Facts) -> bool {
+        let route = facts.route(&self.plan);
+        self.seal.is_some()
+            && route.cache.mode == Mode::On
+            && route.cache.refresh.is_some()
+            && facts.under.is_none()
+    }
+
+    /// The lease that a request came under, if one of ours sent it.
+    pub(super) fn lease_of(&self, headers: &Headers) -> Option<Lease> {
+        let value = headers.get(header::LEASE)?;
+        let (lease, seal) = value.rsplit_once(':')?;
+        if blake3::hash(seal.as_bytes()) != blake3::hash(self.seal(lease)?.as_bytes()) {
+            return None;
+        }
+        let (holder, token) = lease.split_once(':')?;
+        Some(Lease {
+            holder: holder.to_owned(),
+            token: token.parse().ok()?,
+        })
+    }
+
+    fn seal(&self, lease: &str) -> Option<String> {
+        let hash = blake3::keyed_hash(&self.seal?, lease.as_bytes());
+        Some(hash.to_hex()[..SEAL].to_owned())
+    }
+}
+
+impl Effects {
+    /// Refreshes behind the answer that goes out.
+    pub(super) fn refresh(&mut self, facts: &Facts, lease: &Lease, vm: &Vm) {
+        let Some(refresh) = &facts.route(&vm.plan).cache.refresh else {
+            return;
+        };
+        let lease = format!("{}:{}", lease.holder, lease.token);
+        let Some(seal) = vm.seal(&lease) else { return };
+        let mut headers = vec![(header::LEASE, format!("{lease}:{seal}"))];
+        // What a trusted caller asked for, once more; read and removed on the way in.
+        let control = [
+            (header::TIER, facts.tier_asked.as_deref()),
+            (header::TASK, Some(facts.caller.task.as_str())),
+        ];
+        let trusted = facts.caller.trusted;
+        headers.extend(
+            control
+                .into_iter()
+                .filter(|_| trusted)
+                .filter_map(|(name, value)| {
+                    Some((name, value.filter(|value| !value.is_empty())?.to_owned()))
+                }),
+        );
+        if trusted && !facts.tags.is_empty() {
+            headers.push((header::TAGS, facts.tags.join(",")));
+        }
+        self.list.push(Effect::Refresh {
+            cluster: refresh.cluster.clone(),
+            timeout_ms: refresh.timeout_ms,
+            headers,
+        });
+    }
+}

@@ -1,0 +1,418 @@
+//! Leases, waiting for another request's answer, stale answers and refusals that are remembered.
+
+use sluice_wire::{Lease, LeaseEnd, Release, Spare};
+
+use super::*;
+
+const SECRET: &str =
+    r#""sidecar":{"cluster":"c","secret":"s3cret","timeout":"50ms","wait":"20s","waits":2}"#;
+const BUDGET: &str = r#""budgets":[{"per":"tenant","tokens":1000,"every":"day","over":"reject"}]"#;
+const STALE: &str = r#""cache":{"exact":{"ttl":"10m","stale":"5m","stale_if_error":"1h"},"refresh":{"cluster":"self"}}"#;
+const ERROR: &str = r#"{"error":{"message":"This model's maximum context length is 8 tokens.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#;
+
+fn lease() -> Lease {
+    Lease {
+        holder: "ab".repeat(16),
+        token: 7,
+    }
+}
+
+fn leader(spare: bool) -> Verdict {
+    Verdict::Go {
+        plan: 0,
+        lease: Some(lease()),
+        spare: spare.then(|| Spare {
+            age_secs: 700,
+            entry: entry(200),
+        }),
+    }
+}
+
+fn entry(status: u16) -> EntryHead {
+    EntryHead {
+        format: "openai.chat".into(),
+        model: "gpt-4o".into(),
+        status,
+        usage: Usage {
+            prompt: 100,
+            completion: 10,
+            ..Usage::default()
+        },
+        ..EntryHead::default()
+    }
+}
+
+fn found(result: CacheResult, refresh: Option<Lease>) -> Verdict {
+    let status = match result {
+        CacheResult::Negative => 400,
+        _ => 200,
+    };
+    Verdict::Hit {
+        plan: 0,
+        age_secs: 7,
+        entry: entry(status),
+        result,
+        refresh,
+    }
+}
+
+impl Effects {
+    /// Path, question and time of the call.
+    fn asks(&self) -> Option<(&'static str, AdmitRequest, u32)> {
+        self.list.iter().find_map(|effect| match effect {
+            Effect::Call {
+                path,
+                body,
+                timeout_ms,
+            } => Some((*path, Frame::decode(body).unwrap().head, *timeout_ms)),
+            _ => None,
+        })
+    }
+
+    fn refreshed(&self) -> Option<HashMap<&'static str, String>> {
+        self.list.iter().find_map(|effect| match effect {
+            Effect::Refresh {
+                cluster, headers, ..
+            } => {
+                assert_eq!(cluster, "self");
+                Some(headers.iter().cloned().collect())
+            }
+            _ => None,
+        })
+    }
+}
+
+fn released(run: &mut Run) -> (Option<Release>, Record, bool) {
+    let settle = run.done().0.unwrap().0;
+    (settle.release, settle.record, settle.store.is_some())
+}
+
+#[test]
+fn a_leader_gives_its_lease_back_with_what_came_of_it() {
+    let config = format!("{SECRET},{CACHED}");
+    let end = |status: &str, answer: &str| {
+        let mut run = run(&config);
+        let (_, asked, _) = run.ask(&[], BODY).asks().unwrap();
+        assert_eq!(asked.cache.lease_ms, 30_000);
+        run.say(leader(false), b"");
+        if !status.is_empty() {
+            run.answer(status, answer);
+        }
+        let (release, _, stored) = released(&mut run);
+        let release = release.unwrap();
+        assert_eq!(release.lease, lease());
+        assert_eq!(Some(release.key), asked.plans[0].key);
+        (release.end, stored)
+    };
+    assert_eq!(end("200", ANSWER), (LeaseEnd::Stored, true));
+    let cut = ANSWER.replace("stop", "length");
+    assert_eq!(end("200", &cut), (LeaseEnd::Uncacheable, false));
+    assert_eq!(end("401", "{}"), (LeaseEnd::Uncacheable, false));
+    assert_eq!(end("429", "{}"), (LeaseEnd::Failed, false));
+    assert_eq!(end("500", "{}"), (LeaseEnd::Failed, false));
+    assert_eq!(end("", ""), (LeaseEnd::Failed, false), "the client left");
+}
+
+#[test]
+fn a_follower_waits_and_gets_the_leaders_answer_in_its_own_form() {
+    let mut run = run(&format!("{SECRET},{CACHED}"));
+    run.ask(&[], &BODY.replace("\"zz\"", "\"stream\": true, \"zz\""));
+    let (path, asked, timeout_ms) = run.say(Verdict::Wait, b"").asks().unwrap();
+    assert_eq!((path, asked.cache.wait_ms), ("/v1/wait", 20_000));
+    assert_eq!(timeout_ms, 20_050, "the sidecar says when the wait is over");
+    let told = run.say(found(CacheResult::Coalesced, None), ANSWER.as_bytes());
+    let (status, headers, body) = told.response().unwrap();
+    assert_eq!(
+        (status, headers["x-sluice-cache"].as_str()),
+        (200, "coalesced")
+    );
+    assert!(body.contains("Thirty days.") && body.ends_with("data: [DONE]\n\n"));
+    let (release, record, stored) = released(&mut run);
+    assert_eq!((release, stored), (None, false));
+    assert_eq!(
+        (record.cache, record.cost),
+        (CacheResult::Coalesced, Some(Usd::ZERO))
+    );
+    assert_eq!(record.saved.cache, Usd::from_dollars(350e-6));
+    assert_eq!(record.age_secs, Some(7));
+    assert_eq!(run.vm.waiting, 0);
+}
+
+#[test]
+fn a_follower_whose_sidecar_dies_is_admitted_anew_and_one_that_dies_for_ever_goes_alone() {
+    let mut run = run(&format!("{SECRET},{CACHED}"));
+    run.ask(&[], BODY);
+    for _ in 0..3 {
+        let (path, _, _) = run.say(Verdict::Wait, b"").asks().unwrap();
+        assert_eq!(path, "/v1/wait");
+        run.world.now_ns += SECOND;
+        let (path, asked, _) = run.on(Event::ReplyFailed).asks().unwrap();
+        assert_eq!((path, asked.cache.wait_ms), ("/v1/admit", 0));
+        if asked.cache.lease_ms == 0 {
+            assert!(run.say(Verdict::go(0), b"").sent());
+            assert_eq!(run.vm.waiting, 0);
+            return;
+        }
+    }
+    panic!("it waits for ever");
+}
+
+#[test]
+fn the_time_and_the_number_of_those_who_wait_are_bounded() {
+    let mut run = run(&format!("{SECRET},{CACHED}"));
+    // Its time is one for all its waits together.
+    run.ask(&[], BODY);
+    run.say(Verdict::Wait, b"");
+    run.world.now_ns += 15 * SECOND;
+    run.on(Event::ReplyFailed);
+    let (_, asked, _) = run.say(Verdict::Wait, b"").asks().unwrap();
+    assert_eq!(asked.cache.wait_ms, 5_000);
+    run.world.now_ns += 5 * SECOND;
+    let (_, asked, _) = run.on(Event::ReplyFailed).asks().unwrap();
+    assert_eq!(asked.cache.lease_ms, 0, "alone");
+    run.done();
+
+    let mut waiting = Vec::new();
+    for _ in 0..2 {
+        run.next().ask(&[], BODY);
+        assert_eq!(run.say(Verdict::Wait, b"").asks().unwrap().0, "/v1/wait");
+        waiting.push(std::mem::take(&mut run.exchange));
+    }
+    run.next().ask(&[], BODY);
+    let (path, asked, _) = run.say(Verdict::Wait, b"").asks().unwrap();
+    assert_eq!((path, asked.cache.lease_ms), ("/v1/admit", 0), "no room");
+    run.done();
+    for exchange in waiting {
+        run.exchange = exchange;
+        run.done();
+    }
+    assert_eq!(run.vm.waiting, 0, "who leaves makes room");
+}
+
+#[test]
+fn one_that_leaves_while_it_asks_gives_back_what_it_may_hold() {
+    let mut run = run(&format!("{SECRET},{CACHED}"));
+    let asked = run.ask(&[], BODY).call().unwrap();
+    let (release, ..) = released(&mut run);
+    let release = release.unwrap();
+    assert_eq!((release.lease.holder, release.lease.token), (asked.id, 0));
+    assert_eq!(release.end, LeaseEnd::Failed);
+}
+
+#[test]
+fn a_sidecar_that_says_wait_to_one_who_asked_for_no_lease_talks_nonsense() {
+    for config in [
+        format!(r#"{SECRET},"cache":{{"mode":"dry"}},{BUDGET}"#),
+        format!(r#"{SECRET},"cache":{{"coalesce":{{"mode":"off"}}}},{BUDGET}"#),
+    ] {
+        let mut run = run(&config);
+        assert_eq!(run.ask(&[], BODY).call().unwrap().cache.lease_ms, 0);
+        let said = run.say(Verdict::Wait, b"");
+        assert!(said.sent());
+        assert_eq!(said.counted("sidecar;result=nonsense;"), 1);
+    }
+}
+
+#[test]
+fn a_stale_answer_goes_out_and_its_request_goes_once_more_under_the_lease() {
+    let trust = r#""identity":{"trust":[{"header":{"name":"x-key","value":"k"}}],"task":[{"header":"x-sluice-task"}]}"#;
+    let mut run = run(&format!("{SECRET},{STALE},{trust}"));
+    let task = [
+        ("x-key", "k"),
+        ("x-sluice-task", "support"),
+        ("x-sluice-tags", "doc:1, doc:2"),
+    ];
+    let asked = run.ask(&task, BODY).call().unwrap();
+    assert!(asked.cache.behind);
+    let told = run.say(found(CacheResult::Stale, Some(lease())), ANSWER.as_bytes());
+    assert_eq!(told.response().unwrap().1["x-sluice-cache"], "stale");
+    let headers = told.refreshed().unwrap();
+    assert_eq!(headers["x-sluice-task"], "support");
+    let (release, record, _) = released(&mut run);
+    assert_eq!((release, record.cache), (None, CacheResult::Stale));
+
+    // The same request once more, as the loop brings it; its source is not trusted any more.
+    let again: Vec<(&str, &str)> = headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let asked = run.next().ask(&again, BODY).call().unwrap();
+    assert_eq!(asked.cache.lease, Some(lease()));
+    assert!(!asked.cache.behind);
+    run.say(leader(false), b"");
+    run.answer("200", ANSWER);
+    let settle = run.done().0.unwrap().0;
+    let record = settle.record;
+    assert_eq!(
+        (record.cache, record.task.as_str()),
+        (CacheResult::Refresh, "support")
+    );
+    assert_eq!(
+        (record.as_asked, record.cost),
+        (Some(Usd::ZERO), Some(Usd::from_dollars(350e-6)))
+    );
+    assert_eq!(record.saved.cache, Usd::from_dollars(-350e-6));
+    let store = settle.store.unwrap();
+    assert_eq!(
+        (store.ttl_secs, store.stale_secs, store.stale_if_error_secs),
+        (600, 300, 3600)
+    );
+    let tenant = &record.tenant;
+    assert_eq!(
+        store.tags,
+        [format!("{tenant}/doc:1"), format!("{tenant}/doc:2")]
+    );
+    assert_eq!(settle.release.unwrap().end, LeaseEnd::Stored);
+}
+
+#[test]
+fn a_forged_lease_is_an_ordinary_request_and_a_refresh_that_came_too_late_ends() {
+    let mut run = run(&format!("{SECRET},{STALE}"));
+    let bare = format!("{}:7", "ab".repeat(16));
+    for forged in [
+        bare.clone(),
+        format!("{bare}:"),
+        format!("{bare}:{}", "0".repeat(32)),
+        ":::".into(),
+    ] {
+        let asked = run.next().ask(&[("x-sluice-lease", &forged)], BODY);
+        assert_eq!(asked.call().unwrap().cache.lease, None, "{forged}");
+        assert!(
+            asked
+                .list
+                .contains(&Effect::RemoveRequestHeader("x-sluice-lease".into()))
+        );
+        run.done();
+    }
+    run.next().ask(&[], BODY);
+    let told = run.say(found(CacheResult::Stale, Some(lease())), ANSWER.as_bytes());
+    let sealed = told.refreshed().unwrap().remove("x-sluice-lease").unwrap();
+    for fault in [
+        &|run: &mut Run| run.say(Verdict::Wait, b""),
+        &|run: &mut Run| run.on(Event::ReplyFailed),
+    ] as [&dyn Fn(&mut Run) -> Effects; 2]
+    {
+        run.next().ask(&[("x-sluice-lease", &sealed)], BODY);
+        let (status, _, body) = fault(&mut run).response().unwrap();
+        assert!(
+            status == 503 && body.contains("refresh_superseded"),
+            "{body}"
+        );
+        run.done();
+    }
+}
+
+#[test]
+fn without_a_secret_or_a_cluster_nothing_is_said_to_be_refreshed_behind() {
+    for config in [
+        format!("{SIDECAR},{STALE}"),
+        format!(r#"{SECRET},"cache":{{"exact":{{"stale":"5m"}}}}"#),
+    ] {
+        assert!(!run(&config).ask(&[], BODY).call().unwrap().cache.behind);
+    }
+}
+
+#[test]
+fn when_upstream_fails_an_answer_past_its_time_stands_in() {
+    let config = format!("{SECRET},{STALE},{BUDGET}");
+    for status in ["429", "500", "503", "529"] {
+        let mut run = run(&config);
+        run.ask(&[], BODY);
+        assert!(run.say(leader(true), ANSWER.as_bytes()).sent());
+        let answered = run.answer(status, r#"{"error":{}}"#);
+        let (told, headers, body) = answered.response().unwrap();
+        assert_eq!(
+            (told, headers["x-sluice-cache"].as_str(), body.as_str()),
+            (200, "stale", ANSWER)
+        );
+        assert_eq!(headers["age"], "700");
+        let settle = run.done().0.unwrap().0;
+        assert_eq!(
+            (settle.record.cache, settle.record.status),
+            (CacheResult::Stale, 200)
+        );
+        assert!(settle.counted.is_empty() && settle.store.is_none());
+        assert_eq!(settle.release.unwrap().end, LeaseEnd::Failed);
+    }
+    let mut run = run(&config);
+    run.ask(&[], BODY);
+    run.say(leader(true), ANSWER.as_bytes());
+    assert!(
+        run.answer("404", "{}").response().is_none(),
+        "an answer of its own"
+    );
+    let asked = run.next().ask(&[], BODY);
+    assert!(asked.call().is_some());
+}
+
+#[test]
+fn a_refusal_that_stands_is_remembered_and_told_with_its_status() {
+    let config = format!(r#"{SECRET},"cache":{{"negative":{{"ttl":"30s"}}}},{BUDGET}"#);
+    let mut run = run(&config);
+    run.ask(&[], BODY);
+    run.say(leader(false), b"");
+    let answered = run.answer("400", ERROR);
+    assert_eq!(answered.set("x-sluice-cost"), Some("0"));
+    let (settle, stored) = run.done().0.unwrap();
+    let store = settle.store.unwrap();
+    assert_eq!(
+        (store.entry.status, store.ttl_secs, store.stale_secs),
+        (400, 30, 0)
+    );
+    assert_eq!(stored, ERROR.as_bytes());
+    assert_eq!(settle.release.unwrap().end, LeaseEnd::Stored);
+
+    run.next()
+        .ask(&[], &BODY.replace("\"zz\"", "\"stream\": true, \"zz\""));
+    let told = run.say(found(CacheResult::Negative, None), ERROR.as_bytes());
+    let (status, headers, body) = told.response().unwrap();
+    assert_eq!(
+        (status, headers["content-type"].as_str(), body.as_str()),
+        (400, "application/json", ERROR)
+    );
+    assert_eq!(
+        (
+            headers["x-sluice-cache"].as_str(),
+            headers["x-sluice-cost"].as_str()
+        ),
+        ("negative", "0")
+    );
+    let (_, record, _) = released(&mut run);
+    assert_eq!(
+        (record.cache, record.outcome),
+        (CacheResult::Negative, Outcome::UpstreamError)
+    );
+    assert_eq!(
+        (record.as_asked, record.cost),
+        (Some(Usd::ZERO), Some(Usd::ZERO))
+    );
+}
+
+#[test]
+fn what_does_not_stand_is_not_remembered_nor_is_anything_where_it_is_not_asked_for() {
+    let on = r#""negative":{}"#;
+    let unknown = r#"{"error":{"message":"The model `x` does not exist","type":"invalid_request_error","code":"model_not_found"}}"#;
+    for (cache, status, body, remembered) in [
+        (on, "404", unknown, true),
+        (r#""negative":{},"scope":"global""#, "404", unknown, false),
+        (r#""negative":{},"scope":"global""#, "400", ERROR, true),
+        (on, "429", ERROR, false),
+        (on, "500", ERROR, false),
+        (
+            on,
+            "400",
+            r#"{"error":{"message":"credit balance is too low","type":"invalid_request_error"}}"#,
+            false,
+        ),
+        (r#""negative":{"mode":"off"}"#, "400", ERROR, false),
+        (r#""mode":"dry","negative":{}"#, "400", ERROR, false),
+        ("", "400", ERROR, false),
+    ] {
+        let mut run = run(&format!(r#"{SECRET},"cache":{{{cache}}}"#));
+        run.ask(&[], BODY);
+        run.say(Verdict::go(0), b"");
+        run.answer(status, body);
+        let (_, _, stored) = released(&mut run);
+        assert_eq!(stored, remembered, "{cache} {status} {body}");
+    }
+}
