@@ -117,7 +117,9 @@ impl Envoy {
         let file = |end: &str| file(options, dir, end);
         let (config, admin_path) = (file(".json"), file(".admin"));
         write_listener(options, dir)?;
-        let text = bootstrap::bootstrap(options, &file(".listener.json"))?.to_string();
+        let own = file(".own.json");
+        place(&own, &bootstrap::own_endpoint(None))?;
+        let text = bootstrap::bootstrap(options, &file(".listener.json"), &own)?.to_string();
         std::fs::write(&config, text).with_context(|| format!("writing {}", config.display()))?;
         let mut command = Command::new(tools::envoy()?);
         command.arg("-c").arg(&config);
@@ -139,6 +141,14 @@ impl Envoy {
         // Ready means that listeners are warm; a filter that refused its config shows here.
         let address = listener(&client).await;
         let address = address.with_context(|| format!("Envoy's log:\n{}", process.log()))?;
+        place(&own, &bootstrap::own_endpoint(Some(address)))?;
+        let known = async |_: &mut Process| {
+            let clusters = client.get("/clusters").await.ok()?.text();
+            clusters
+                .contains(&format!("sluice_self::{address}::"))
+                .then_some(())
+        };
+        process.until(known).await?;
         Ok(Envoy {
             process,
             address,
@@ -265,21 +275,23 @@ fn file(options: &Options, dir: &Path, end: &str) -> PathBuf {
     dir.join(format!("{}{end}", options.name))
 }
 
-/// Writes the listener's file and moves it into place: Envoy watches for that.
+/// Puts the listener's file in its place: Envoy watches for that.
 fn write_listener(options: &Options, dir: &Path) -> anyhow::Result<()> {
     let wasm = match (&options.filter, &options.module) {
         (Some(_), None) => Some(tools::filter()?),
         (Some(_), Some(module)) => Some(module.clone()),
         (None, _) => None,
     };
-    let (half, place) = (
-        file(options, dir, ".half"),
-        file(options, dir, ".listener.json"),
-    );
     let listener = bootstrap::listener(options, wasm.as_deref(), &file(options, dir, ".access"));
-    std::fs::write(&half, listener.to_string())
-        .and_then(|()| std::fs::rename(&half, &place))
-        .with_context(|| format!("writing {}", place.display()))
+    place(&file(options, dir, ".listener.json"), &listener)
+}
+
+/// Writes a file and moves it into place, so that it is never seen half.
+fn place(path: &Path, value: &Value) -> anyhow::Result<()> {
+    let half = path.with_extension("half");
+    std::fs::write(&half, value.to_string())
+        .and_then(|()| std::fs::rename(&half, path))
+        .with_context(|| format!("writing {}", path.display()))
 }
 
 async fn listener(admin: &Client) -> anyhow::Result<SocketAddr> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Deserializer};
-use sluice_wire::{Lever, Usd};
+use sluice_wire::{CacheResult, Lever, Usd};
 
 use crate::envoy::Metrics;
 use crate::provider::{Account, Stats};
@@ -179,7 +179,7 @@ pub fn of_ledger(reports: &[Report]) -> BTreeMap<String, Told> {
             .get("answered")
             .copied()
             .unwrap_or_default();
-        if row.key.get("cache").is_some_and(|cache| cache == "hit") || answered == 0 {
+        if row.key.get("cache").is_some_and(|cache| from_cache(cache)) || answered == 0 {
             continue;
         }
         let model = row.key.get("model").cloned().unwrap_or_default();
@@ -190,6 +190,12 @@ pub fn of_ledger(reports: &[Report]) -> BTreeMap<String, Told> {
         told.cost = Some(Money(cost));
     }
     models
+}
+
+/// Whether what the cache did, by its name, is to answer.
+fn from_cache(name: &str) -> bool {
+    let mut answering = CacheResult::ALL.into_iter().filter(|it| it.answers());
+    answering.any(|it| it.name() == name)
 }
 
 /// The breakdown that [`of_ledger`] reads.
@@ -224,7 +230,7 @@ pub fn of_metrics(envoys: &[Metrics]) -> BTreeMap<String, Told> {
         };
         if metric.name == "sluice.requests"
             && label(metric, "outcome") == "answered"
-            && label(metric, "cache") != "hit"
+            && !from_cache(&label(metric, "cache"))
         {
             told(&mut models, &|told| told.requests += metric.value);
         }

@@ -1,5 +1,6 @@
 //! Envoy's config for tests, the demo and the benches: `envoy/envoy.yaml` in small.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -17,10 +18,11 @@ const SIDECAR: &str = "sluice_sidecar";
 ///
 /// # Errors
 /// When `envoy/envoy.yaml`, whose tag extraction is used, is no YAML.
-pub(super) fn bootstrap(options: &Options, listener: &Path) -> anyhow::Result<Value> {
+pub(super) fn bootstrap(options: &Options, listener: &Path, own: &Path) -> anyhow::Result<Value> {
     let mut clusters = vec![
         cluster(DEFAULT, &options.upstream, options.buffer),
         sidecar_cluster(options),
+        own_cluster(own, options.buffer),
     ];
     for (tier, upstream) in &options.tiers {
         clusters.push(cluster(&cluster_of(tier), upstream, options.buffer));
@@ -35,6 +37,36 @@ pub(super) fn bootstrap(options: &Options, listener: &Path) -> anyhow::Result<Va
         }},
         "static_resources": {"clusters": clusters},
     }))
+}
+
+/// Cluster of this Envoy's own listener, as the tests' configs name it.
+const OWN: &str = "sluice_self";
+
+/// The listener's port is known once it listens; then [`own_endpoint`] is put at `path`.
+fn own_cluster(path: &Path, buffer: u32) -> Value {
+    json!({
+        "name": OWN,
+        "type": "EDS",
+        "connect_timeout": "2s",
+        "eds_cluster_config": {"eds_config": {
+            "resource_api_version": "V3",
+            "path_config_source": {"path": path},
+        }},
+        "per_connection_buffer_limit_bytes": buffer,
+    })
+}
+
+/// Where the own listener is, as a discovery response.
+pub(super) fn own_endpoint(at: Option<SocketAddr>) -> Value {
+    let at: Vec<Value> = at
+        .iter()
+        .map(|at| endpoint(&at.ip().to_string(), at.port()))
+        .collect();
+    json!({"resources": [{
+        "@type": "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+        "cluster_name": OWN,
+        "endpoints": [{"lb_endpoints": at}],
+    }]})
 }
 
 /// The listener, as a discovery response.
@@ -221,6 +253,17 @@ fn sidecar_cluster(options: &Options) -> Value {
         .collect();
     let mut cluster = cluster_with(SIDECAR, "STATIC", endpoints);
     cluster["per_connection_buffer_limit_bytes"] = json!(options.buffer);
+    if options.sidecars.len() > 1 {
+        // One that is gone is not asked again and again.
+        cluster["outlier_detection"] = json!({
+            "split_external_local_origin_errors": true,
+            "consecutive_local_origin_failure": 2,
+            "consecutive_5xx": 0,
+            "interval": "1s",
+            "base_ejection_time": "5s",
+            "max_ejection_percent": 50,
+        });
+    }
     cluster
 }
 

@@ -86,6 +86,10 @@ pub struct Stats {
     pub aborted: Account,
     /// Errors by status.
     pub errors: BTreeMap<u16, u64>,
+    /// Requests that are being answered (a stream: until it begins).
+    pub at_once: u64,
+    /// The most that ever were.
+    pub most_at_once: u64,
 }
 
 /// The books of one provider.
@@ -101,8 +105,14 @@ impl Books {
         }
     }
 
-    pub(crate) fn arrived(&self) {
-        self.with(|pages| pages.http_requests += 1);
+    /// A request arrived; it is being answered until what is returned is dropped.
+    pub(crate) fn arrived(&self) -> Arrived<'_> {
+        self.with(|pages| {
+            pages.http_requests += 1;
+            pages.at_once += 1;
+            pages.most_at_once = pages.most_at_once.max(pages.at_once);
+        });
+        Arrived(self)
     }
 
     pub(crate) fn error(&self, status: u16) {
@@ -136,7 +146,12 @@ impl Books {
     }
 
     pub(crate) fn clear(&self) {
-        self.with(|pages| *pages = blank());
+        self.with(|pages| {
+            *pages = Stats {
+                at_once: pages.at_once,
+                ..blank()
+            }
+        });
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Stats) -> T) -> T {
@@ -146,6 +161,15 @@ impl Books {
             .pages
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+}
+
+/// A request that is being answered.
+pub(crate) struct Arrived<'b>(&'b Books);
+
+impl Drop for Arrived<'_> {
+    fn drop(&mut self) {
+        self.0.with(|pages| pages.at_once -= 1);
     }
 }
 

@@ -110,7 +110,7 @@ async fn admin(Shared(state): Provider, axum::Json(admin): axum::Json<Admin>) ->
 async fn api(Shared(state): Provider, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let number = state.number();
-    state.books.arrived();
+    let _arrived = state.books.arrived();
     let path = parts.uri.path().to_owned();
     let models_asked =
         parts.method == Method::GET && parts.headers.contains_key("anthropic-version");

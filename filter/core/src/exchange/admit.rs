@@ -11,7 +11,7 @@ use crate::policy::budget::{self, Local};
 
 /// How often a request waits for another's answer: where it waits at a sidecar that dies, it asks
 /// the next one.
-const WAITS: u8 = 3;
+const WAITS: u8 = 12;
 
 impl Facts {
     /// How long the lease holds that it asks for; 0: none.
@@ -43,7 +43,9 @@ impl Exchange {
             self.admit_locally(vm, host, effects);
             return;
         };
-        if !vm.breaker.allows(sidecar, host.now_ns()) {
+        // One that waited at a sidecar that died looks for another; how often is bounded, and says
+        // nothing about the others.
+        if facts.wait.is_none() && !vm.breaker.allows(sidecar, host.now_ns()) {
             effects.count(vm, ("sidecar", &[(Label::Result, "skipped")]), 1);
             self.without_sidecar(vm, host, effects);
             return;
@@ -150,7 +152,7 @@ impl Exchange {
         let plan = vm.plan.clone();
         let Some(sidecar) = &plan.sidecar else { return };
         let Some(Frame { head, body }) = read else {
-            if waited && self.waited_in_vain(vm, host, effects) {
+            if self.waited_in_vain(waited, vm, (host, effects)) {
                 return;
             }
             vm.breaker.failed(sidecar, host.now_ns());
@@ -256,18 +258,27 @@ impl Exchange {
         self.refuse(&error, Vec::new(), effects);
     }
 
-    /// The sidecar that it waited at is gone, or made no sense: another one may know more. Says
-    /// whether it asks again.
-    fn waited_in_vain(&mut self, vm: &mut Vm, host: &mut dyn Host, effects: &mut Effects) -> bool {
+    /// The sidecar that it waited at, or asked after it had waited, is gone or made no sense:
+    /// another one may know more. Says whether it asks again.
+    fn waited_in_vain(
+        &mut self,
+        waited: bool,
+        vm: &mut Vm,
+        (host, effects): (&mut dyn Host, &mut Effects),
+    ) -> bool {
         let Some(facts) = self.facts.as_mut() else {
             return false;
         };
-        let now_ns = host.now_ns();
-        let again = facts
-            .wait
-            .is_some_and(|(until_ns, times)| now_ns < until_ns && times < WAITS);
-        effects.count(vm, ("wait", &[(Label::Result, "failed")]), 1);
-        facts.alone = !again;
+        let Some((until_ns, times)) = facts.wait else {
+            return false;
+        };
+        if waited {
+            effects.count(vm, ("wait", &[(Label::Result, "failed")]), 1);
+        } else if times >= WAITS {
+            return false;
+        }
+        facts.wait = Some((until_ns, times.saturating_add(1)));
+        facts.alone = facts.alone || host.now_ns() >= until_ns || times >= WAITS;
         self.admit(vm, host, effects);
         true
     }

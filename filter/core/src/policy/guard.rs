@@ -8,8 +8,8 @@ use sluice_wire::Usd;
 use crate::config::{Misses, Spend};
 use crate::exchange::Host;
 
-/// Length of the windows in which requests upstream are counted. A worker's VM that dies takes its
-/// requests with it; with the next window they are forgotten.
+/// Length of the windows in which requests upstream are counted. A worker's VM that dies cannot say
+/// that its requests are over: they are forgotten with the window after the one they were counted in.
 const WINDOW_SECS: u64 = 15;
 
 /// The requests upstream of one worker on one route.
@@ -24,15 +24,16 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Counts this worker's requests into a window that is new to it.
+    /// Moves this worker's requests into a window that is new to it: first in, then out, so that
+    /// they are never missed.
     pub fn keep(&mut self, route: &str, host: &mut dyn Host) {
-        let now = host.now_ns() / 1_000_000_000;
-        let window = now - now % WINDOW_SECS;
+        let window = host.now_ns() / 1_000_000_000 / WINDOW_SECS;
         if window > self.window {
-            self.window = window;
+            let old = std::mem::replace(&mut self.window, window);
             if self.here > 0 {
                 let here = i64::try_from(self.here).unwrap_or(i64::MAX);
-                host.count(&misses_key(route), window, here, u64::MAX);
+                count(route, window, (here, u64::MAX), host);
+                count(route, old, (-here, u64::MAX), host);
             }
         }
     }
@@ -40,7 +41,10 @@ impl Upstream {
     /// One more, unless there are as many as may be.
     pub fn enter(&mut self, route: &str, misses: &Misses, host: &mut dyn Host) -> bool {
         self.keep(route, host);
-        let (_, added) = host.count(&misses_key(route), self.window, 1, misses.limit);
+        // Those of workers that have not moved theirs yet.
+        let (before, _) = count(route, self.window.saturating_sub(1), (0, u64::MAX), host);
+        let limit = misses.limit.saturating_sub(before);
+        let (_, added) = count(route, self.window, (1, limit), host);
         self.here += u64::from(added);
         added
     }
@@ -49,12 +53,19 @@ impl Upstream {
     pub fn leave(&mut self, route: &str, host: &mut dyn Host) {
         self.keep(route, host);
         self.here = self.here.saturating_sub(1);
-        host.count(&misses_key(route), self.window, -1, u64::MAX);
+        count(route, self.window, (-1, u64::MAX), host);
     }
 }
 
-fn misses_key(route: &str) -> String {
-    format!("misses|{route}")
+/// Two counters in turn, so that one window is there while the next one fills.
+fn count(
+    route: &str,
+    window: u64,
+    (amount, limit): (i64, u64),
+    host: &mut dyn Host,
+) -> (u64, bool) {
+    let key = format!("misses|{route}|{}", window % 2);
+    host.count(&key, window, amount, limit)
 }
 
 /// Weight of a minute in the trailing rate: half of it is the last twenty minutes.

@@ -75,6 +75,10 @@ fn requests_that_last_are_counted_in_the_next_window_too() {
         assert!(one.enter("r", &THREE, &mut envoy));
     }
     envoy.now_secs += WINDOW_SECS;
+    assert!(
+        !two.enter("r", &THREE, &mut envoy),
+        "not moved yet, and not forgotten"
+    );
     one.keep("r", &mut envoy);
     assert!(!two.enter("r", &THREE, &mut envoy));
     one.leave("r", &mut envoy);
@@ -87,7 +91,7 @@ fn requests_that_last_are_counted_in_the_next_window_too() {
 }
 
 #[test]
-fn the_requests_of_a_vm_that_died_are_forgotten_with_their_window() {
+fn the_requests_of_a_vm_that_died_are_forgotten_with_the_next_window() {
     let mut envoy = envoy();
     let mut dead = Upstream::default();
     for _ in 0..3 {
@@ -95,7 +99,7 @@ fn the_requests_of_a_vm_that_died_are_forgotten_with_their_window() {
     }
     let mut reborn = Upstream::default();
     assert!(!reborn.enter("r", &THREE, &mut envoy));
-    envoy.now_secs += WINDOW_SECS;
+    envoy.now_secs += 2 * WINDOW_SECS;
     assert!(reborn.enter("r", &THREE, &mut envoy));
 }
 
