@@ -16,6 +16,7 @@ impl Echo {
         Echo {
             info: Info {
                 model: "echo".to_owned(),
+                revision: "1".to_owned(),
                 dimensions: dimensions.max(1),
                 max_batch: 256,
                 max_tokens: 8192,
@@ -23,25 +24,24 @@ impl Echo {
         }
     }
 
-    fn fits(&self, index: usize, text: &str) -> Result<usize, EngineError> {
-        let found = text.split_inclusive(' ').count();
-        if found > self.info.max_tokens {
+    fn fits(&self, found: usize) -> Result<usize, EngineError> {
+        let limit = self.info.max_tokens;
+        if found > limit {
             return Err(EngineError::TooLong {
-                index,
+                index: 0,
                 found,
-                limit: self.info.max_tokens,
+                limit,
             });
         }
         Ok(found)
     }
 
-    fn embed_one(&self, text: &str) -> Vec<f32> {
+    fn embed_one(&self, tokens: &[u32]) -> Vec<f32> {
         let mut vector = vec![0.0_f32; self.info.dimensions];
-        for word in text.split_whitespace() {
-            let hash = fnv1a(word.to_lowercase().as_bytes());
-            let slot = usize::try_from(hash >> 1).unwrap_or(usize::MAX) % vector.len();
-            // The hash's low bit gives the sign, so that unrelated texts are near zero on average.
-            vector[slot] += if hash & 1 == 0 { 1.0 } else { -1.0 };
+        for &token in tokens {
+            let slot = usize::try_from(token >> 1).unwrap_or(usize::MAX) % vector.len();
+            // The low bit gives the sign, so that unrelated texts are near zero on average.
+            vector[slot] += if token & 1 == 0 { 1.0 } else { -1.0 };
         }
         let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
         if norm > 0.0 {
@@ -61,17 +61,21 @@ impl Engine for Echo {
         &self.info
     }
 
-    fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EngineError> {
-        if texts.len() > self.info.max_batch {
+    /// A word's token is its hash.
+    fn encode(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        self.fits(text.split_inclusive(' ').count())?;
+        Ok(text.split_whitespace().map(token).collect())
+    }
+
+    fn embed_tokens(&self, texts: &[&[u32]]) -> Result<Vec<Vec<f32>>, EngineError> {
+        let limit = self.info.max_batch;
+        if texts.len() > limit {
             return Err(EngineError::BatchTooLarge {
                 found: texts.len(),
-                limit: self.info.max_batch,
+                limit,
             });
         }
-        for (index, text) in texts.iter().enumerate() {
-            self.fits(index, text)?;
-        }
-        Ok(texts.iter().map(|text| self.embed_one(text)).collect())
+        Ok(texts.iter().map(|tokens| self.embed_one(tokens)).collect())
     }
 
     fn generate(
@@ -79,7 +83,7 @@ impl Engine for Echo {
         ask: &Generate<'_>,
         piece: &mut dyn FnMut(&str) -> bool,
     ) -> Result<Generated, EngineError> {
-        let prompt_tokens = self.fits(0, ask.prompt)?;
+        let prompt_tokens = self.fits(ask.prompt.split_inclusive(' ').count())?;
         let mut completion_tokens = 0;
         let mut finish = Finish::Stop;
         for word in ask.prompt.split_inclusive(' ') {
@@ -101,11 +105,17 @@ impl Engine for Echo {
     }
 }
 
-/// FNV-1a, 64 bits: stable across runs and platforms, which std's hasher does not promise.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+/// FNV-1a of the word in small letters, folded to 32 bits: stable across runs and platforms, which
+/// std's hasher does not promise.
+fn token(word: &str) -> u32 {
+    let hash = word
+        .to_lowercase()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    let [a, b, c, d, e, f, g, h] = hash.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d]) ^ u32::from_le_bytes([e, f, g, h])
 }
 
 #[cfg(test)]

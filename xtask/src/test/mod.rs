@@ -241,11 +241,13 @@ fn deny(workspace: &Workspace) -> Result<()> {
 
 fn unit(workspace: &Workspace) -> Result<()> {
     let all = binaries::build(workspace)?;
+    // Where it is told of a model, the engine's tests may not skip it.
+    let model = setup::model::minilm(workspace)?;
     for binary in all
         .iter()
         .filter(|binary| !binary.is_e2e() && !binary.is_fuzz())
     {
-        show(&mut test_command(workspace, binary, LIMIT))?;
+        show(test_command(workspace, binary, LIMIT).env("SLUICE_MODEL", &model))?;
     }
     show(
         workspace
@@ -368,6 +370,7 @@ impl Environment {
             ("SLUICE_DIST", workspace.dist.clone().into()),
             ("SLUICE_ENVOY", setup::envoy::envoy(workspace)?.into()),
             ("SLUICE_REDIS", setup::redis()?.into()),
+            ("SLUICE_MODEL", setup::model::minilm(workspace)?.into()),
             ("SLUICE_PYTHON", setup::python::clients(workspace)?.into()),
             // Empty: no engine. Otherwise the words that start Compose.
             ("SLUICE_COMPOSE", compose.into()),
