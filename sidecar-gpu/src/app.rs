@@ -127,10 +127,10 @@ impl App {
             .unwrap_or(Decision::Go { over: Vec::new() })
     }
 
-    pub(crate) async fn claim(&self, ids: &[Id]) -> Vec<Claim> {
+    pub(crate) async fn claim(&self, ids: &[Id]) -> (Vec<Claim>, bool) {
         match &self.shared {
             Some(shared) => shared.claim(ids).await,
-            None => vec![Claim::Book; ids.len()],
+            None => (vec![Claim::Book; ids.len()], true),
         }
     }
 

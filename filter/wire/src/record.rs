@@ -241,6 +241,9 @@ pub struct Record {
     pub outcome: Outcome,
     /// What the cache did.
     pub cache: CacheResult,
+    /// Age of the answer in seconds, where it came from what was stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_secs: Option<u64>,
     /// Tokens; on a cache hit those that the stored answer took.
     pub usage: Usage,
     /// `usage` is an estimate, because upstream reported none.

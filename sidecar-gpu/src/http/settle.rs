@@ -14,7 +14,7 @@ use super::{ApiError, Kind, body};
 use crate::app::App;
 use crate::budget::{Claim, Id, Spend};
 use crate::cache::{Entry, Key, MAX_TTL_SECS, Put};
-use crate::ledger::LedgerError;
+use crate::ledger::{Booking, LedgerError};
 
 /// Most charges of one item.
 const MAX_COUNTED: usize = 64;
@@ -130,7 +130,7 @@ fn check(bytes: &Bytes) -> Result<Vec<Item>, ApiError> {
 async fn book(app: &App, mut items: Vec<Item>) -> Result<SettleReply, ApiError> {
     let now_ms = app.clock.now_ms();
     let ids: Vec<Id> = items.iter().map(|item| item.id).collect();
-    let claims = app.claim(&ids).await;
+    let (claims, alone) = app.claim(&ids).await;
     let busy = claims.contains(&Claim::Busy);
     let elsewhere = claims.iter().filter(|it| **it == Claim::Booked).count();
     let mut claim = claims.into_iter();
@@ -147,7 +147,7 @@ async fn book(app: &App, mut items: Vec<Item>) -> Result<SettleReply, ApiError> 
         answers.push(item.answer);
     }
     let settles = Arc::new(settles);
-    let fresh = match app.ledger.book(settles.clone(), now_ms).await {
+    let fresh = match app.ledger.book(settles.clone(), Booking { now_ms, alone }).await {
         Ok(fresh) => fresh,
         Err(error) => {
             app.unclaim(&spends).await;

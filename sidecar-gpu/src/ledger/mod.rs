@@ -35,6 +35,15 @@ pub struct Options {
     pub max_bytes: Option<u64>,
 }
 
+/// How a batch comes to be booked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Booking {
+    /// When, milliseconds since the epoch.
+    pub now_ms: u64,
+    /// No other sidecar could be asked whether it has these, so one may have them too.
+    pub alone: bool,
+}
+
 /// Why a batch is not booked. All are worth a retry.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -195,12 +204,12 @@ impl Ledger {
     pub async fn book(
         &self,
         items: Arc<Vec<Settle>>,
-        now_ms: u64,
+        booking: Booking,
     ) -> Result<Vec<bool>, LedgerError> {
         let (reply, answer) = oneshot::channel();
         let job = writer::Job::Book {
             items,
-            now_ms,
+            booking,
             reply,
         };
         self.stats.queued.fetch_add(1, Ordering::Relaxed);

@@ -4,6 +4,7 @@
 use crate::common::{NOW, Redis, Sidecar, ask, charge, item, key, plan, with_answer};
 use redis::Commands;
 use serde_json::{Value, json};
+use sluice::ledger::Booking;
 use sluice_wire::{Over, SettleReply, Unit, Verdict, Window};
 
 fn patch(redis: &Redis) -> Value {
@@ -111,7 +112,11 @@ async fn a_sidecar_that_died_between_ledger_and_redis_charges_on_the_retry() {
     let sidecar = Sidecar::at(data.path(), &patch(&redis));
     // Booked in the ledger, never told to Redis: what a kill in between leaves.
     let items = std::sync::Arc::new(vec![item(1, 90)]);
-    sidecar.app.ledger().book(items, NOW).await.unwrap();
+    let booking = Booking {
+        now_ms: NOW,
+        alone: false,
+    };
+    sidecar.app.ledger().book(items, booking).await.unwrap();
     assert_eq!(sidecar.settle(vec![item(1, 90)], b"").await, booked(0, 1));
     let (reply, _) = sidecar
         .admit(&ask(

@@ -165,6 +165,7 @@ impl Facts {
             status: self.status,
             outcome: self.outcome,
             cache: self.cache,
+            age_secs: None,
             usage: self.usage.unwrap_or_default(),
             estimated,
             as_asked: bill.as_asked,
