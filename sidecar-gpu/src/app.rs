@@ -14,6 +14,7 @@ use crate::cache::{CacheStore, MemoryCache, RedisCache};
 use crate::clock::Clock;
 use crate::config::{Serve, Store};
 use crate::http::{ApiError, Auth, Kind};
+use crate::ledger::shared::Publisher;
 use crate::ledger::{Ledger, OpenError, Options};
 use crate::metrics::{Metrics, Reading};
 use crate::store::Link;
@@ -36,6 +37,7 @@ pub struct App {
     pub(crate) reports: Arc<Semaphore>,
     local: Arc<MemoryBudgets>,
     shared: Option<Guarded>,
+    pub(crate) publisher: Option<Publisher>,
     link: Option<Arc<Link>>,
     settle_room: Arc<Semaphore>,
 }
@@ -80,6 +82,10 @@ impl App {
             let redis = RedisBudgets::new(link.clone(), ledger.sidecar().to_owned());
             Guarded::new(redis, local.clone())
         });
+        let publisher = link.as_ref().map(|link| {
+            let file = (config.data.clone(), config.retention);
+            Publisher::new(link.clone(), ledger.sidecar().to_owned(), file)
+        });
         let mut app = App {
             auth: Auth::new(&config),
             metrics: Metrics::new(config.metrics_series, &[]),
@@ -89,6 +95,7 @@ impl App {
             reports: Arc::new(Semaphore::new(REPORTS)),
             local,
             shared,
+            publisher,
             link,
             settle_room: Arc::new(Semaphore::new(SETTLE_ROOM_KIB as usize)),
             config,
@@ -179,10 +186,24 @@ impl App {
         self.ledger.healthy()
     }
 
-    /// Tells Redis what it missed while it could not be reached. [`crate::server::serve`] does so every second.
+    /// Tells Redis what it missed while it could not be reached, and the other sidecars what was
+    /// booked. [`crate::server::serve`] does so every second.
     pub async fn catch_up(&self) {
+        let now_ms = self.clock.now_ms();
         if let Some(shared) = &self.shared {
-            shared.catch_up(self.clock.now_ms()).await;
+            shared.catch_up(now_ms).await;
+        }
+        if let Some(publisher) = &self.publisher {
+            // It says in the log when it begins to fail, and tries again at the next turn.
+            let _ = publisher.publish(now_ms).await;
+        }
+    }
+
+    /// [`App::catch_up`] for the last time, once no call is served any more.
+    pub(crate) async fn leave(&self) {
+        self.catch_up().await;
+        if let Some(publisher) = &self.publisher {
+            let _ = publisher.close(self.clock.now_ms()).await;
         }
     }
 
@@ -288,6 +309,8 @@ impl App {
         }
         if let Some(shared) = &self.shared {
             let (waiting, dropped, fallbacks) = shared.backlog();
+            let publisher = self.publisher.as_ref();
+            let (unpublished, failing) = publisher.map_or((0, false), Publisher::backlog);
             readings.extend([
                 (
                     "redis_outbox",
@@ -298,6 +321,16 @@ impl App {
                     "redis_outbox_dropped",
                     "Settlements that it never will, since the start",
                     int(dropped),
+                ),
+                (
+                    "ledger_unpublished",
+                    "Records that the other sidecars do not see yet",
+                    int(unpublished),
+                ),
+                (
+                    "ledger_publish_failing",
+                    "Whether the last try to share the ledger failed",
+                    i64::from(failing),
                 ),
                 (
                     "budget_fallbacks",

@@ -147,7 +147,11 @@ async fn book(app: &App, mut items: Vec<Item>) -> Result<SettleReply, ApiError> 
         answers.push(item.answer);
     }
     let settles = Arc::new(settles);
-    let fresh = match app.ledger.book(settles.clone(), Booking { now_ms, alone }).await {
+    let fresh = match app
+        .ledger
+        .book(settles.clone(), Booking { now_ms, alone })
+        .await
+    {
         Ok(fresh) => fresh,
         Err(error) => {
             app.unclaim(&spends).await;

@@ -4,8 +4,11 @@
 //! requests want booked while it is busy goes into the next transaction together, so they share
 //! one `fsync`. Reports read beside it, in this process or another.
 
+mod feed;
 mod query;
 mod schema;
+pub mod shared;
+mod sums;
 mod writer;
 
 use std::fs::{File, TryLockError};

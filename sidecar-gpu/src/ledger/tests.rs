@@ -81,7 +81,10 @@ async fn a_record_is_booked_once_however_often_it_is_settled() {
     let (ledger, _) = open(dir.path());
     assert_eq!(ledger.book(batch(0..3), at(NOW)).await.unwrap(), [true; 3]);
     let again = Arc::new(vec![item(2), item(3), item(3)]);
-    assert_eq!(ledger.book(again, at(NOW)).await.unwrap(), [false, true, false]);
+    assert_eq!(
+        ledger.book(again, at(NOW)).await.unwrap(),
+        [false, true, false]
+    );
     let total = report(dir.path(), "").total;
     assert_eq!((total.requests, total.tokens.prompt), (4, 40));
     assert_eq!((total.as_asked, total.cost), (Money(2000), Money(800)));
@@ -95,7 +98,9 @@ async fn batches_that_wait_together_share_a_transaction() {
     // Another writer holds the database while the batches gather.
     let other = Connection::open(ledger.path()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let waiting: Vec<_> = (0..50).map(|n| ledger.book(batch(n..n + 1), at(NOW))).collect();
+    let waiting: Vec<_> = (0..50)
+        .map(|n| ledger.book(batch(n..n + 1), at(NOW)))
+        .collect();
     let waiting = futures_util::future::join_all(waiting);
     let release = async {
         tokio::task::yield_now().await;
@@ -193,6 +198,48 @@ async fn records_past_their_retention_are_pruned_in_steps() {
     assert_eq!(ledger.prune(later).await.unwrap(), 1000);
     assert_eq!(ledger.prune(later).await.unwrap(), 0);
     assert_eq!(report(dir.path(), "").total.requests, 10);
+}
+
+#[tokio::test]
+async fn the_number_of_a_pruned_record_is_not_given_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ledger, _) = open(dir.path());
+    ledger.book(batch(0..3), at(NOW)).await.unwrap();
+    let later = NOW + 2 * 86_400_000;
+    assert_eq!(ledger.prune(later).await.unwrap(), 3);
+    ledger.close().await;
+    drop(ledger);
+    let (ledger, _) = open(dir.path());
+    assert_eq!(feed::last(&read(dir.path()).unwrap()).unwrap(), 3);
+    ledger.book(batch(3..5), at(later)).await.unwrap();
+    let entries = feed::after(&read(dir.path()).unwrap(), "it", (3, 9)).unwrap();
+    let numbers: Vec<u64> = entries.iter().map(|entry| entry.seq).collect();
+    assert_eq!(numbers, [4, 5]);
+}
+
+#[tokio::test]
+async fn a_record_is_read_back_as_it_was_settled() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ledger, _) = open(dir.path());
+    let mut item = item(7);
+    let record = &mut item.record;
+    (record.cache, record.age_secs) = (CacheResult::Stale, Some(90));
+    (record.outcome, record.score_milli) = (Outcome::UpstreamError, Some(437));
+    record.would_save.batch = Usd(-5);
+    record.cost = None;
+    let booking = Booking {
+        now_ms: NOW + 1,
+        alone: true,
+    };
+    ledger
+        .book(Arc::new(vec![item.clone()]), booking)
+        .await
+        .unwrap();
+    let entries = feed::after(&read(dir.path()).unwrap(), "it", (0, 9)).unwrap();
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].booked.record, item.record);
+    assert_eq!(entries[0].booked.booked_ms, NOW + 1);
+    assert!(entries[0].alone);
 }
 
 #[test]

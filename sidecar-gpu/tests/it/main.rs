@@ -10,4 +10,5 @@ mod binary;
 mod budgets;
 mod common;
 mod mtls;
+mod one_ledger;
 mod shared;

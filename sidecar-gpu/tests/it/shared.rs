@@ -64,7 +64,10 @@ async fn a_retry_that_reaches_another_sidecar_charges_and_books_once() {
         booked(1, 1)
     );
     assert_eq!(one.settle(vec![item(1, 90)], b"").await, booked(0, 1));
-    let requests = one.report("").await.total.requests + two.report("").await.total.requests;
+    let mut requests = 0;
+    for sidecar in [&one, &two] {
+        requests += sidecar.report("scope=local").await.total.requests;
+    }
     assert_eq!(requests, 2, "over both ledgers");
     let (reply, _) = two
         .admit(&ask(
