@@ -4,20 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sluice_wire::limit;
+use sluice_wire::{Store, limit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::budget::{
     Ask, BudgetStore, Claim, Decision, Guarded, Id, MemoryBudgets, RedisBudgets, Spend,
 };
-use crate::cache::{CacheStore, MemoryCache, RedisCache};
+use crate::cache::{CacheStore, Key, MemoryCache, RedisCache};
 use crate::clock::Clock;
-use crate::config::{Serve, Store};
+use crate::config::{self, Serve};
 use crate::http::{ApiError, Auth, Kind};
 use crate::ledger::shared::Publisher;
 use crate::ledger::{Ledger, OpenError, Options};
 use crate::metrics::{Metrics, Reading};
 use crate::store::Link;
+use crate::tuning::{self, Observer, Stored};
 
 /// KiB of settle bodies held at once.
 const SETTLE_ROOM_KIB: u32 = 128 * 1024;
@@ -35,6 +36,7 @@ pub struct App {
     pub(crate) cache: Box<dyn CacheStore>,
     pub(crate) metrics: Metrics,
     pub(crate) reports: Arc<Semaphore>,
+    pub(crate) observer: Arc<Observer>,
     local: Arc<MemoryBudgets>,
     shared: Option<Guarded>,
     pub(crate) publisher: Option<Publisher>,
@@ -69,8 +71,8 @@ impl App {
         let local = Arc::new(MemoryBudgets::new(config.counters));
         local.restore(now_ms, &used);
         let link = match &config.store {
-            Store::Memory => None,
-            Store::Redis(url) => Some(Arc::new(
+            config::Store::Memory => None,
+            config::Store::Redis(url) => Some(Arc::new(
                 Link::new(url, config.redis).map_err(StartError::Store)?,
             )),
         };
@@ -93,6 +95,7 @@ impl App {
             ledger,
             cache,
             reports: Arc::new(Semaphore::new(REPORTS)),
+            observer: Arc::new(Observer::open(&config.data, now_ms)),
             local,
             shared,
             publisher,
@@ -205,11 +208,38 @@ impl App {
         if let Some(publisher) = &self.publisher {
             let _ = publisher.close(self.clock.now_ms()).await;
         }
+        self.save_observed().await;
     }
 
-    /// Removes what is past its time, in bounded steps.
+    /// Removes what is past its time, in bounded steps, and writes down what was observed.
     pub(crate) async fn prune(&self) {
         while matches!(self.ledger.prune(self.clock.now_ms()).await, Ok(1..)) {}
+        self.save_observed().await;
+    }
+
+    async fn save_observed(&self) {
+        let observer = self.observer.clone();
+        let saved = tokio::task::spawn_blocking(move || observer.save()).await;
+        if let Ok(Err(error)) = saved {
+            log::warn!("what was observed for tuning is not saved: {error}");
+        }
+    }
+
+    /// An answer of `route` is about to be stored under `key`.
+    pub(crate) fn observe(&self, key: Key, route: &str, (store, body): (&Store, &[u8])) {
+        // A refusal that is remembered is no answer that could be kept longer.
+        if store.entry.status != 200 || !self.observer.watches(&key) {
+            return;
+        }
+        if let Some(answer) = tuning::fingerprint(body) {
+            let stored = Stored {
+                route,
+                answer,
+                ttl_secs: store.ttl_secs,
+                stale_secs: store.stale_secs,
+            };
+            self.observer.stored(&key, stored, self.clock.now_ms());
+        }
     }
 
     /// Numbers that are read when metrics are asked for.

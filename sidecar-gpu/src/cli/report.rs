@@ -1,6 +1,6 @@
 //! `sluice report`: spend and savings as a table.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -14,6 +14,7 @@ use crate::http;
 use crate::ledger::{self, shared};
 use crate::report::{Booked, ByLever, Covers, Money, Report, Sums};
 use crate::store::Link;
+use crate::tuning::{self, Goal, Tuning};
 
 /// Show spend and savings
 #[derive(clap::Args)]
@@ -26,6 +27,7 @@ use crate::store::Link;
     after_help = "Examples:\n  sluice report --config sluice.yaml\n  \
                   sluice report --data /var/lib/sluice --by tenant:model,day --from 7d\n  \
                   sluice report --data ledger-a --data ledger-b\n  \
+                  sluice report --config sluice.yaml --cache\n  \
                   SLUICE_TOKEN=… sluice report --url http://127.0.0.1:8089 --json"
 )]
 pub(super) struct Args {
@@ -54,6 +56,16 @@ pub(super) struct Args {
     /// Whose records: one sidecar's own, or all that share a Redis (the default where one does)
     #[arg(long, value_enum)]
     scope: Option<Scope>,
+    /// Show how long answers should be cached, from what one sidecar has seen asked again and
+    /// changed
+    #[arg(long, conflicts_with_all = ["by", "from", "to", "scope", "records"])]
+    cache: bool,
+    /// With --cache: most cached answers that may have changed meanwhile
+    #[arg(long, value_name = "PERCENT", requires = "cache")]
+    changed: Option<f64>,
+    /// With --cache: share of what the longest such TTL catches that will do
+    #[arg(long, value_name = "PERCENT", requires = "cache")]
+    caught: Option<f64>,
     /// Show the latest records too
     #[arg(long, value_name = "COUNT", default_value_t = 0,
           value_parser = clap::value_parser!(u16).range(0..=1000))]
@@ -70,6 +82,9 @@ enum Scope {
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+    if args.cache {
+        return tune(args);
+    }
     let report = load(args)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
@@ -77,6 +92,43 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         print!("{}", show(&report));
     }
     Ok(())
+}
+
+/// `sluice report --cache`.
+fn tune(args: &Args) -> anyhow::Result<()> {
+    let goal =
+        Goal::percent(args.changed, args.caught).map_err(|error| anyhow::anyhow!("--{error}"))?;
+    let read = |data: &Path| {
+        tuning::read(data, goal).with_context(|| {
+            let file = tuning::file(data);
+            format!(
+                "{}: a sidecar writes it every ten minutes and when it ends",
+                file.display()
+            )
+        })
+    };
+    let tuning: Tuning = match (&*args.url, &*args.config, &*args.data) {
+        ([url], [], []) => {
+            let (changed, caught) = (goal.changed * 100.0, goal.caught * 100.0);
+            let path = format!("/report/cache?changed={changed}&caught={caught}");
+            fetch::get(url, &path, args.token.as_deref().unwrap_or_default())?
+        }
+        ([], [file], []) => read(&configured(file)?.data)?,
+        ([], [], [data]) => read(data)?,
+        _ => bail!("--cache: expected one of --config FILE, --data DIR and --url URL"),
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&tuning)?);
+    } else {
+        print!("{}", super::tuning::show(&tuning));
+    }
+    Ok(())
+}
+
+fn configured(file: &Path) -> anyhow::Result<config::Serve> {
+    let config = config::read(file, &config::process_env)
+        .with_context(|| format!("{} is refused", file.display()))?;
+    Ok(config.serve)
 }
 
 fn load(args: &Args) -> anyhow::Result<Report> {
@@ -124,9 +176,8 @@ fn load(args: &Args) -> anyhow::Result<Report> {
         reports.push(fetch::get(url, &format!("/report?{text}"), token)?);
     }
     for file in &args.config {
-        let config = config::read(file, &config::process_env)
-            .with_context(|| format!("{} is refused", file.display()))?;
-        reports.push(of_config(&config.serve, (&query, now_ms), scope)?);
+        let config = configured(file)?;
+        reports.push(of_config(&config, (&query, now_ms), scope)?);
     }
     for data in &args.data {
         reports.push(ledger::query(&mut ledger::read(data)?, &query)?);
@@ -221,7 +272,7 @@ fn show(report: &Report) -> String {
 }
 
 /// A moment as it is shown.
-fn when(ms: u64) -> String {
+pub(super) fn when(ms: u64) -> String {
     i64::try_from(ms)
         .ok()
         .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())

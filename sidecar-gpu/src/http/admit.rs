@@ -37,6 +37,9 @@ struct Asked {
     id: Id,
     hold_ms: u64,
     plans: Vec<(Option<Key>, Plan)>,
+    route: String,
+    /// The key that a client asks for; none while a stale answer is refreshed for nobody.
+    observed: Option<Key>,
 }
 
 async fn answer(app: &App, request: Request) -> Result<(&'static str, Vec<u8>), ApiError> {
@@ -46,6 +49,10 @@ async fn answer(app: &App, request: Request) -> Result<(&'static str, Vec<u8>), 
     let bytes = body::read(body, limit::ADMIT_BODY).await?;
     let asked = check(&bytes)?;
     let (name, reply, entry) = decide(app, &asked).await;
+    // Who is told to count asks again.
+    if let (Some(key), false) = (&asked.observed, name == "count") {
+        app.observer.asked(&asked.route, key, app.clock.now_ms());
+    }
     let body = entry.as_ref().map_or(&[][..], |entry| &entry.body);
     let frame = Frame { head: reply, body };
     let bytes = frame
@@ -92,6 +99,8 @@ fn check(bytes: &[u8]) -> Result<Asked, ApiError> {
     Ok(Asked {
         id,
         hold_ms: u64::from(head.hold_secs.min(MAX_HOLD_SECS)) * 1000,
+        route: head.route,
+        observed: plans[0].0.filter(|_| head.cache.lease.is_none()),
         plans,
     })
 }

@@ -17,6 +17,7 @@ use super::{ApiError, Kind};
 use crate::app::App;
 use crate::ledger::{self, shared};
 use crate::report::Report;
+use crate::tuning::{Goal, Tuning};
 
 /// How long a report may take before it is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -118,6 +119,27 @@ async fn local(
     .await
     .map_err(|error| ApiError::new(Kind::Internal, error.to_string()))?;
     outcome.map_err(|error| ApiError::new(Kind::Ledger, error))
+}
+
+/// What a proposal is to keep to, in percent.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Aim {
+    changed: Option<f64>,
+    caught: Option<f64>,
+}
+
+/// How long answers should be kept, from what this sidecar has seen. Routes are not a tenant's own.
+pub(super) async fn tuning(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    aim: Result<Query<Aim>, QueryRejection>,
+) -> Result<Json<Tuning>, ApiError> {
+    app.auth.operator(&headers)?;
+    let malformed = |message: String| ApiError::new(Kind::Malformed, message);
+    let Query(aim) = aim.map_err(|error| malformed(error.body_text()))?;
+    let goal = Goal::percent(aim.changed, aim.caught).map_err(malformed)?;
+    Ok(Json(app.observer.report(goal)))
 }
 
 /// A moment as milliseconds since the epoch: `2026-01-31`, `2026-01-31T12:00:00Z`, seconds since

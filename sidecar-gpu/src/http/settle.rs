@@ -173,6 +173,7 @@ async fn book(app: &App, mut items: Vec<Item>) -> Result<SettleReply, ApiError> 
         if let (Some(store), Some((key, body))) = (&settle.store, answer)
             && store.ttl_secs > 0
         {
+            app.observe(key, &settle.record.route, (store, &body));
             let fresh_ms = until(now_ms, store.ttl_secs);
             let stale_ms = until(fresh_ms, store.stale_secs);
             let entry = Entry {

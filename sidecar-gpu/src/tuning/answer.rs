@@ -17,16 +17,22 @@ const VOLATILE: [&str; 9] = [
     "model",
 ];
 
+/// Longest answer that is read: a longer one would hold up the calls beside it.
+const MAX_BYTES: usize = 256 << 10;
+
 /// A hash of what the answer says: its JSON without ids, times and usage, with runs of white space
-/// as one. Of other bytes, a hash of them.
+/// as one. Of other bytes, a hash of them; of very long answers, none.
 #[must_use]
-pub fn fingerprint(body: &[u8]) -> u32 {
+pub fn fingerprint(body: &[u8]) -> Option<u32> {
+    if body.len() > MAX_BYTES {
+        return None;
+    }
     let mut hasher = DefaultHasher::new();
     match serde_json::from_slice(body) {
         Ok(value) => add(&value, true, &mut hasher),
         Err(_) => body.hash(&mut hasher),
     }
-    (hasher.finish() >> 32) as u32
+    Some((hasher.finish() >> 32) as u32)
 }
 
 fn add(value: &Value, ours: bool, hasher: &mut DefaultHasher) {
@@ -77,5 +83,6 @@ mod tests {
             fingerprint(call(2).as_bytes())
         );
         assert_ne!(fingerprint(b"not JSON"), fingerprint(b"not  JSON"));
+        assert_eq!(fingerprint(&vec![b' '; MAX_BYTES + 1]), None);
     }
 }

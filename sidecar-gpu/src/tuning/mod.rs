@@ -30,6 +30,8 @@ const KEYS: usize = 65_536;
 /// Routes that are told apart; more are counted as `other`.
 const ROUTES: usize = 100;
 const OTHER: &str = "other";
+/// Longest name of a route; a longer one is cut.
+const MAX_NAME: usize = 64;
 /// A key that was not asked for that long is forgotten: no TTL would have caught it.
 const HORIZON_SECS: u32 = 2 * TTLS[N - 1];
 /// Re-asks of a route after which all its counts are halved, so that the present outweighs the
@@ -229,6 +231,7 @@ impl Inner {
     }
 
     fn route(&mut self, name: &str) -> u8 {
+        let name = crate::text::cut(name, MAX_NAME);
         let known = |routes: &[(String, Counts)], name: &str| {
             routes.iter().position(|(known, _)| known == name)
         };

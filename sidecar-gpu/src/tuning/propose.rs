@@ -32,6 +32,30 @@ impl Default for Goal {
     }
 }
 
+impl Goal {
+    /// From percentages; the default where there is none.
+    ///
+    /// # Errors
+    /// What was expected and what was found.
+    pub fn percent(changed: Option<f64>, caught: Option<f64>) -> Result<Goal, String> {
+        let share = |name: &str, percent: Option<f64>, default: f64| match percent {
+            None => Ok(default),
+            Some(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent / 100.0),
+            Some(other) => Err(format!(
+                "{name}: expected a percentage above 0 and up to 100, found {other}"
+            )),
+        };
+        let Goal {
+            changed: most,
+            caught: least,
+        } = Goal::default();
+        Ok(Goal {
+            changed: share("changed", changed, most)?,
+            caught: share("caught", caught, least)?,
+        })
+    }
+}
+
 /// What was observed, and what it proposes, by route.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tuning {

@@ -367,7 +367,7 @@ fn score_answers_line_by_line() {
 #[tokio::test]
 async fn report_reads_the_file_beside_a_running_sidecar_and_asks_it_by_url() {
     let place = Place::new(&json!({}));
-    let process = Process::start(&place.config());
+    let mut process = Process::start(&place.config());
     let mut sender = connect(&process.address).await.unwrap();
     let items = vec![fresh(1, 10), fresh(2, 20)];
     let body = frame(&SettleRequest { items }, b"");
@@ -426,6 +426,12 @@ async fn report_reads_the_file_beside_a_running_sidecar_and_asks_it_by_url() {
     assert_eq!(twice["by"]["tenant:model"][0]["requests"], 4);
     assert_eq!(twice["total"]["cost"]["exact"], "0.0000000016");
 
+    let tuning = run(&["report", "--cache", "--url", &url], "");
+    assert!(tuning.status.success(), "{}", text(&tuning.stderr));
+    assert!(text(&tuning.stdout).contains("not enough data"));
+    let none = run(&["report", "--cache", "--data", "/nowhere"], "");
+    assert!(text(&none.stderr).contains("every ten minutes"));
+
     let refused = run(&["report", "--url", &url, "--token", "wrong"], "");
     assert_eq!(refused.status.code(), Some(1));
     assert!(
@@ -433,6 +439,11 @@ async fn report_reads_the_file_beside_a_running_sidecar_and_asks_it_by_url() {
         "{}",
         text(&refused.stderr)
     );
+    process.signal("-TERM");
+    assert!(process.wait().success());
+    let saved = run(&["report", "--cache", "--config", config, "--json"], "");
+    let saved: Value = serde_json::from_slice(&saved.stdout).unwrap();
+    assert_eq!(saved["goal"]["changed"], 0.05);
 }
 
 #[tokio::test]

@@ -12,3 +12,4 @@ mod common;
 mod mtls;
 mod one_ledger;
 mod shared;
+mod tuning;
