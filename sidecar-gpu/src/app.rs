@@ -14,7 +14,7 @@ use crate::cache::{CacheStore, Key, MemoryCache, RedisCache};
 use crate::clock::Clock;
 use crate::config::{self, Serve};
 use crate::http::{ApiError, Auth, Kind};
-use crate::ledger::shared::Publisher;
+use crate::ledger::shared::{PublishError, Publisher};
 use crate::ledger::{Ledger, OpenError, Options};
 use crate::metrics::{Metrics, Reading};
 use crate::store::Link;
@@ -84,10 +84,9 @@ impl App {
             let redis = RedisBudgets::new(link.clone(), ledger.sidecar().to_owned());
             Guarded::new(redis, local.clone())
         });
-        let publisher = link.as_ref().map(|link| {
-            let file = (config.data.clone(), config.retention);
-            Publisher::new(link.clone(), ledger.sidecar().to_owned(), file)
-        });
+        let publisher = link
+            .as_ref()
+            .map(|link| Publisher::new(link.clone(), &ledger, config.retention));
         let mut app = App {
             auth: Auth::new(&config),
             metrics: Metrics::new(config.metrics_series, &[]),
@@ -198,7 +197,12 @@ impl App {
         }
         if let Some(publisher) = &self.publisher {
             // It says in the log when it begins to fail, and tries again at the next turn.
-            let _ = publisher.publish(now_ms).await;
+            if let Err(PublishError::OlderCopy { mark }) = publisher.publish(now_ms).await {
+                match self.ledger.skip_to(mark).await {
+                    Ok(()) => publisher.skipped_to(mark).await,
+                    Err(error) => log::error!("ledger: {error}"),
+                }
+            }
         }
     }
 

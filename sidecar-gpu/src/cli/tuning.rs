@@ -82,7 +82,7 @@ fn span(secs: u64) -> String {
     let units = [(86_400, "d"), (3600, "h"), (60, "m")];
     let unit = units
         .into_iter()
-        .find(|(unit, _)| secs > 0 && secs % unit == 0);
+        .find(|(unit, _)| secs > 0 && secs.is_multiple_of(*unit));
     let (unit, name) = unit.unwrap_or((1, "s"));
     format!("{}{name}", secs / unit)
 }

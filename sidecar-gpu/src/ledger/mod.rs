@@ -122,6 +122,8 @@ pub struct Ledger {
     path: PathBuf,
     /// Name of this ledger's sidecar, the same after a restart.
     sidecar: String,
+    /// Number of the last record that it had when it was opened.
+    opened: u64,
     /// Held while the ledger is open, so that no second sidecar writes it.
     _lock: File,
 }
@@ -184,7 +186,9 @@ impl Ledger {
 
         let stats = Arc::new(Stats::default());
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let writer = writer::Writer::new(connection, path.clone(), options.clone(), stats.clone());
+        let writing = (options.clone(), stats.clone());
+        let writer = writer::Writer::new(connection, path.clone(), writing).map_err(fail)?;
+        let opened = writer.opened();
         let thread = std::thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || writer.run(queue))
@@ -195,6 +199,7 @@ impl Ledger {
             stats,
             path,
             sidecar,
+            opened,
             _lock: lock,
         };
         Ok((ledger, used))
@@ -234,6 +239,20 @@ impl Ledger {
         let (reply, answer) = oneshot::channel();
         self.jobs
             .send(writer::Job::Prune { now_ms, reply })
+            .await
+            .map_err(|_| LedgerError::Closed)?;
+        answer.await.map_err(|_| LedgerError::Closed)?
+    }
+
+    /// Gives numbers above `seq` to what was booked since the ledger was opened, and from now on:
+    /// its file is an older copy of one whose records up to `seq` are published.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn skip_to(&self, seq: u64) -> Result<(), LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs
+            .send(writer::Job::SkipTo { seq, reply })
             .await
             .map_err(|_| LedgerError::Closed)?;
         answer.await.map_err(|_| LedgerError::Closed)?

@@ -34,6 +34,10 @@ pub(super) enum Job {
         now_ms: u64,
         reply: Reply<u64>,
     },
+    SkipTo {
+        seq: u64,
+        reply: Reply<()>,
+    },
     Close,
 }
 
@@ -48,21 +52,28 @@ pub(super) struct Writer {
     path: PathBuf,
     options: Options,
     stats: Arc<Stats>,
+    /// Number of the last record that the file had when it was opened.
+    opened: i64,
 }
 
 impl Writer {
     pub(super) fn new(
         connection: Connection,
         path: PathBuf,
-        options: Options,
-        stats: Arc<Stats>,
-    ) -> Self {
-        Writer {
+        (options, stats): (Options, Arc<Stats>),
+    ) -> rusqlite::Result<Self> {
+        Ok(Writer {
+            opened: last(&connection)?,
             connection,
             path,
             options,
             stats,
-        }
+        })
+    }
+
+    /// Number of the last record that the file had when it was opened.
+    pub(super) fn opened(&self) -> u64 {
+        u64::try_from(self.opened).unwrap_or(0)
     }
 
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Job>) {
@@ -89,6 +100,10 @@ impl Writer {
                     Job::Prune { now_ms, reply } => {
                         let outcome = self.attempt(|ledger| ledger.prune(now_ms));
                         // Who asked may have left; pruning is done all the same.
+                        let _ = reply.send(outcome);
+                    }
+                    Job::SkipTo { seq, reply } => {
+                        let outcome = self.attempt(|ledger| ledger.skip_to(int(seq)));
                         let _ = reply.send(outcome);
                     }
                     Job::Close => {
@@ -183,6 +198,27 @@ impl Writer {
         Ok(fresh)
     }
 
+    /// Numbers what was booked since the file was opened from `seq` on, past the numbers that were
+    /// given before the file was replaced by an older copy.
+    fn skip_to(&mut self, seq: i64) -> rusqlite::Result<()> {
+        if self.opened >= seq {
+            return Ok(());
+        }
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Through the negative ones, because no number may be there twice in between.
+        transaction.execute(
+            "UPDATE records SET seq = -(seq + ?1) WHERE seq > ?2",
+            params![seq - self.opened, self.opened],
+        )?;
+        transaction.execute("UPDATE records SET seq = -seq WHERE seq < 0", [])?;
+        remember(&transaction, seq)?;
+        transaction.commit()?;
+        self.opened = seq;
+        Ok(())
+    }
+
     fn prune(&mut self, now_ms: u64) -> rusqlite::Result<u64> {
         let keep_ms = u64::try_from(self.options.retention.as_millis()).unwrap_or(u64::MAX);
         let before = int(now_ms.saturating_sub(keep_ms));
@@ -198,10 +234,7 @@ impl Writer {
             params![int(PRUNE as u64), before],
         )?;
         if records > 0 {
-            transaction.execute(
-                "INSERT OR REPLACE INTO meta VALUES ('seq', ?1)",
-                params![highest.to_string()],
-            )?;
+            remember(&transaction, highest)?;
         }
         transaction.execute(
             "DELETE FROM charges WHERE window_end < ?1",
@@ -236,6 +269,15 @@ pub(super) fn last(connection: &Connection) -> rusqlite::Result<i64> {
                     IFNULL((SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'seq'), 0))",
     )?;
     statement.query_row([], |row| row.get(0))
+}
+
+/// Keeps `seq` and those below from being given again.
+fn remember(transaction: &Transaction<'_>, seq: i64) -> rusqlite::Result<()> {
+    transaction.execute(
+        "INSERT OR REPLACE INTO meta VALUES ('seq', ?1)",
+        params![seq.to_string()],
+    )?;
+    Ok(())
 }
 
 /// Books one record under the number `seq`; tells whether it was not there.

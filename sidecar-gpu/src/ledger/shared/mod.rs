@@ -12,7 +12,7 @@ mod read;
 
 use std::collections::BTreeMap;
 
-pub use publish::Publisher;
+pub use publish::{PublishError, Publisher};
 pub use read::{Reader, report};
 
 use crate::report::Published;

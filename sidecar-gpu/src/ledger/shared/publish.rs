@@ -1,7 +1,7 @@
 //! Publishing: this sidecar's records go to Redis in the order of booking, each once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use redis::{AsyncCommands, Script};
 use rusqlite::Connection;
 
 use super::super::sums::{Labels, Numbers};
-use super::super::{feed, read};
+use super::super::{Ledger, feed, read};
 use super::{
     HOUR_MS, HOURS, Mark, Reader, SIDECARS, STREAM, UNHURRIED, hour_key, marks, nonsense,
     owners_key,
@@ -39,16 +39,16 @@ pub enum PublishError {
     /// The ledger's file cannot be read.
     #[error("ledger: {0}")]
     Ledger(String),
-    /// Redis has more of this ledger than the ledger has: its file was replaced by an older copy.
+    /// Redis has more of this ledger than the ledger has: its file was replaced by an older copy,
+    /// whose new records must not be taken for those that were published; see
+    /// [`crate::ledger::Ledger::skip_to`].
     #[error(
-        "record {mark} of this ledger was published, and its file ends at {last}: an older copy \
-         was put in its place; what it books is not shared until it has passed {mark}"
+        "record {mark} of this ledger was published before it had so many: its file was replaced \
+         by an older copy"
     )]
     OlderCopy {
         /// Number in the mark.
         mark: u64,
-        /// The file's last.
-        last: u64,
     },
 }
 
@@ -75,6 +75,9 @@ struct Turn {
     connection: Option<Connection>,
     /// The mark as this process knows it. `None`: not known yet.
     mark: Option<Option<u64>>,
+    /// No mark of this ledger can be above it: the last number that the file had when it was
+    /// opened, and what was sent since.
+    reach: u64,
     until_ms: u64,
 }
 
@@ -85,18 +88,25 @@ struct Next {
 }
 
 impl Publisher {
-    /// A publisher of the ledger in `data`, whose records are kept for `retention`.
+    /// A publisher of `ledger`, whose sums are kept for `retention`.
     #[must_use]
-    pub fn new(link: Arc<Link>, sidecar: String, (data, retention): (PathBuf, Duration)) -> Self {
+    pub fn new(link: Arc<Link>, ledger: &Ledger, retention: Duration) -> Self {
         Publisher {
             reader: Reader::new(link.clone()),
             link,
-            sidecar,
-            data,
+            sidecar: ledger.sidecar().to_owned(),
+            data: ledger
+                .path()
+                .parent()
+                .map(Path::to_owned)
+                .unwrap_or_default(),
             retention_ms: u64::try_from(retention.as_millis()).unwrap_or(u64::MAX / 2),
             own: Script::new(include_str!("own.lua")),
             publish: Script::new(include_str!("publish.lua")),
-            turn: tokio::sync::Mutex::default(),
+            turn: tokio::sync::Mutex::new(Turn {
+                reach: ledger.opened,
+                ..Turn::default()
+            }),
             pending: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             others: Mutex::default(),
@@ -142,6 +152,12 @@ impl Publisher {
         self.take_turn(now_ms, true).await
     }
 
+    /// Nothing that is booked from now on has a number up to `seq`.
+    pub async fn skipped_to(&self, seq: u64) {
+        let mut turn = self.turn.lock().await;
+        turn.reach = turn.reach.max(seq);
+    }
+
     async fn take_turn(&self, now_ms: u64, closing: bool) -> Result<bool, PublishError> {
         let mut turn = self.turn.lock().await;
         let outcome = self.batches(&mut turn, now_ms, closing).await;
@@ -169,12 +185,11 @@ impl Publisher {
                 None => self.ask_mark().await?,
             };
             turn.mark = Some(mark);
-            let next = self.next(turn, mark.unwrap_or(0)).await?;
             let before = mark.unwrap_or(0);
-            if before > next.last {
-                let last = next.last;
-                return Err(PublishError::OlderCopy { mark: before, last });
+            if before > turn.reach {
+                return Err(PublishError::OlderCopy { mark: before });
             }
+            let next = self.next(turn, before).await?;
             let done = next.entries.len() < BATCH;
             let seq = next.entries.last().map_or(before, |entry| entry.seq);
             let moved = Mark {
@@ -184,6 +199,7 @@ impl Publisher {
                 pending: if done { 0 } else { next.last - seq },
                 closed: closing && done,
             };
+            turn.reach = turn.reach.max(seq);
             let found = self.send(mark, moved, (&next.entries, now_ms)).await;
             let found = found.inspect_err(|_| {
                 // Whether it was done is not known.
