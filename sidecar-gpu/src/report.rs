@@ -60,7 +60,7 @@ pub struct Published {
     /// Seconds since then, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_secs: Option<u64>,
-    /// Records that are not in the sums yet.
+    /// Records that are not in the sums yet, at the most.
     #[serde(default)]
     pub pending: u64,
     /// It has ended in good order, with all that it booked in the sums.

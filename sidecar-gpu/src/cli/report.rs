@@ -182,13 +182,15 @@ fn load(args: &Args) -> anyhow::Result<Report> {
     for data in &args.data {
         reports.push(ledger::query(&mut ledger::read(data)?, &query)?);
     }
-    reports
+    let mut report = reports
         .into_iter()
         .reduce(|mut sum, other| {
             sum.add(other);
             sum
         })
-        .context("expected --config FILE, --data DIR or --url URL, found none")
+        .context("expected --config FILE, --data DIR or --url URL, found none")?;
+    report.records.truncate(query.records);
+    Ok(report)
 }
 
 /// The report of the sidecar that runs by `config`, and of those that share its Redis.

@@ -242,6 +242,31 @@ async fn a_record_is_read_back_as_it_was_settled() {
     assert!(entries[0].alone);
 }
 
+#[tokio::test]
+async fn a_ledger_of_the_first_version_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ledger, _) = open(dir.path());
+    ledger.book(batch(0..2), at(NOW)).await.unwrap();
+    ledger.close().await;
+    drop(ledger);
+    let old = Connection::open(database(dir.path())).unwrap();
+    old.execute_batch(
+        "ALTER TABLE records DROP COLUMN alone; ALTER TABLE records DROP COLUMN age_secs;
+         PRAGMA user_version = 1",
+    )
+    .unwrap();
+    drop(old);
+    let (ledger, _) = open(dir.path());
+    assert_eq!(
+        ledger.book(batch(1..3), at(NOW)).await.unwrap(),
+        [false, true]
+    );
+    let entries = feed::after(&read(dir.path()).unwrap(), "it", (0, 9)).unwrap();
+    let alone: Vec<bool> = entries.iter().map(|entry| entry.alone).collect();
+    // Nobody knows any more whether another sidecar was asked about the first two.
+    assert_eq!(alone, [true, true, false]);
+}
+
 #[test]
 fn a_ledger_of_a_later_version_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();

@@ -323,6 +323,89 @@ async fn what_one_booked_alone_and_another_with_redis_is_summed_once() {
     }
 }
 
+/// What may happen between two reports.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Settle(usize),
+    /// One turn, that may be cut short by whatever comes next.
+    Publish(usize),
+    Kill(usize),
+    Flush,
+    StopRedis,
+    StartRedis,
+}
+
+fn events(runner: &mut TestRunner) -> Vec<Event> {
+    let event = prop_oneof![
+        4 => (0..3_usize).prop_map(Event::Settle),
+        4 => (0..3_usize).prop_map(Event::Publish),
+        1 => (0..3_usize).prop_map(Event::Kill),
+        1 => Just(Event::Flush),
+        1 => Just(Event::StopRedis),
+        2 => Just(Event::StartRedis),
+    ];
+    let events = proptest::collection::vec(event, 40);
+    events.new_tree(runner).unwrap().current()
+}
+
+#[tokio::test]
+async fn whatever_happens_the_sums_are_those_of_all_files_in_the_end() {
+    let mut runner = TestRunner::deterministic();
+    for _ in 0..8 {
+        let Some(mut redis) = Redis::start() else {
+            return;
+        };
+        let patch = patch(&redis);
+        let data = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        let open = |n: usize| Some(Sidecar::at(data[n].path(), &patch));
+        let mut sidecars: [_; 3] = std::array::from_fn(open);
+        let (mut up, mut first) = (true, 0);
+        let events = events(&mut runner);
+        for event in &events {
+            match *event {
+                Event::Settle(n) => {
+                    let sidecar = sidecars[n].as_ref().unwrap();
+                    let mut items = items(first, 150);
+                    // Retries of what it has booked.
+                    items.extend(items[..20].to_vec());
+                    sidecar.settle(items, b"").await;
+                    first += 1000;
+                }
+                Event::Publish(n) => sidecars[n].as_ref().unwrap().app.catch_up().await,
+                Event::Kill(n) => {
+                    sidecars[n] = None;
+                    sidecars[n] = open(n);
+                }
+                Event::Flush if up => {
+                    let mut client = redis.client().get_connection().unwrap();
+                    let () = redis::cmd("FLUSHALL").query(&mut client).unwrap();
+                }
+                Event::StopRedis if up => {
+                    redis.kill();
+                    up = false;
+                }
+                Event::StartRedis if !up => {
+                    redis.restart();
+                    up = true;
+                }
+                Event::Flush | Event::StopRedis | Event::StartRedis => {}
+            }
+        }
+        if !up {
+            redis.restart();
+        }
+        let sidecars = sidecars.each_ref().map(|it| it.as_ref().unwrap());
+        for sidecar in sidecars {
+            publish(sidecar).await;
+        }
+        let files = files(&sidecars, BY).await;
+        let shared = sidecars[0].report(BY).await;
+        assert_eq!(shared.total, files.total, "{events:?}");
+        assert_same(&shared, &files);
+        assert!(shared.covers.complete, "{:?}", shared.covers);
+    }
+}
+
 #[tokio::test]
 async fn tenants_see_their_own_sums_and_records_of_all_sidecars() {
     let Some(redis) = Redis::start() else { return };

@@ -14,6 +14,8 @@ use crate::store::{Link, StoreError};
 
 /// Hashes per round trip: short, because budgets are decided between two of them.
 const CHUNK: usize = 200;
+/// Hours whose label sets are read in one round trip: each may have thousands.
+const HOURS_CHUNK: usize = 20;
 /// Records per round trip.
 const RECORDS: usize = 500;
 /// Beyond this lag a sidecar that runs has not published what a report should have: it publishes
@@ -63,7 +65,7 @@ impl Reader {
         let covers = self.covers(now_ms).await?;
         let mut breakdowns = Breakdowns::new(&query);
         let mut folded = false;
-        for hours in self.hours(&query).await?.chunks(CHUNK) {
+        for hours in self.hours(&query).await?.chunks(HOURS_CHUNK) {
             let mut wanted = Vec::new();
             for (hour, index) in hours
                 .iter()
