@@ -143,7 +143,10 @@ impl Sidecar {
     /// # Errors
     /// When it does not answer, or not with a report.
     pub async fn report(&self, by: &str) -> anyhow::Result<Report> {
-        let answer = self.client().get(&format!("/report?by={by}&scope=local")).await?;
+        let answer = self
+            .client()
+            .get(&format!("/report?by={by}&scope=local"))
+            .await?;
         if answer.status != 200 {
             bail!("/report answered {}: {}", answer.status, answer.text());
         }

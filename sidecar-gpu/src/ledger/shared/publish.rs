@@ -179,7 +179,7 @@ impl Publisher {
         closing: bool,
     ) -> Result<bool, PublishError> {
         let started = Instant::now();
-        loop {
+        while started.elapsed() < TURN {
             let mark = match turn.mark {
                 Some(mark) => mark,
                 None => self.ask_mark().await?,
@@ -223,12 +223,10 @@ impl Publisher {
                 self.look_around(now_ms).await?;
                 return Ok(true);
             }
-            if started.elapsed() > TURN {
-                return Ok(false);
-            }
             // Others want Redis too.
             tokio::task::yield_now().await;
         }
+        Ok(false)
     }
 
     async fn ask_mark(&self) -> Result<Option<u64>, PublishError> {
