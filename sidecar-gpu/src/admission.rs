@@ -30,6 +30,8 @@ const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_mi
 #[derive(Clone)]
 pub(crate) struct Asked {
     pub(crate) id: Id,
+    /// The config's route that it matched; empty for the defaults.
+    pub(crate) route: String,
     pub(crate) hold_ms: u64,
     pub(crate) plans: Vec<(Option<Key>, Vec<Charge>)>,
     /// How long a lease holds; 0 takes none and waits for none.
@@ -40,6 +42,17 @@ pub(crate) struct Asked {
     pub(crate) behind: bool,
     /// Upstream fails: any answer will do, and no lease is taken.
     pub(crate) failing: bool,
+}
+
+impl Asked {
+    /// Tells the observer of re-asks. Who is told to count asks again, and a refresh is nobody's
+    /// question.
+    pub(crate) fn observe(&self, app: &App, decided: &Decided) {
+        let first = self.plans.first().and_then(|(key, _)| *key);
+        if let Some(key) = first.filter(|_| self.under.is_none() && decided.name() != "count") {
+            app.observer.asked(&self.route, &key, app.clock.now_ms());
+        }
+    }
 }
 
 /// What was decided.

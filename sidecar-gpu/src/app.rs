@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sluice_wire::{LeaseEnd, limit};
+use sluice_wire::{LeaseEnd, Store, limit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::budget::{
@@ -12,12 +12,14 @@ use crate::budget::{
 };
 use crate::cache::{CacheStore, Key, MemoryCache, RedisCache};
 use crate::clock::Clock;
-use crate::config::{Serve, Store};
+use crate::config::{self, Serve};
 use crate::http::{ApiError, Auth, Kind};
 use crate::lease::{Lease, Leases, RedisLeases, Signal, Waiting};
+use crate::ledger::shared::{PublishError, Publisher};
 use crate::ledger::{Ledger, OpenError, Options};
 use crate::metrics::{Metrics, Reading};
 use crate::store::Link;
+use crate::tuning::{self, Observer, Stored};
 
 /// KiB of settle bodies held at once.
 const SETTLE_ROOM_KIB: u32 = 128 * 1024;
@@ -37,8 +39,10 @@ pub struct App {
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) metrics: Metrics,
     pub(crate) reports: Arc<Semaphore>,
+    pub(crate) observer: Arc<Observer>,
     local: Arc<MemoryBudgets>,
     shared: Option<Guarded>,
+    pub(crate) publisher: Option<Publisher>,
     link: Option<Arc<Link>>,
     settle_room: Arc<Semaphore>,
 }
@@ -70,8 +74,8 @@ impl App {
         let local = Arc::new(MemoryBudgets::new(config.counters));
         local.restore(now_ms, &used);
         let link = match &config.store {
-            Store::Memory => None,
-            Store::Redis(url) => Some(Arc::new(
+            config::Store::Memory => None,
+            config::Store::Redis(url) => Some(Arc::new(
                 Link::new(url, config.redis).map_err(StartError::Store)?,
             )),
         };
@@ -83,6 +87,9 @@ impl App {
             let redis = RedisBudgets::new(link.clone(), ledger.sidecar().to_owned());
             Guarded::new(redis, local.clone())
         });
+        let publisher = link
+            .as_ref()
+            .map(|link| Publisher::new(link.clone(), &ledger, config.retention));
         let mut app = App {
             auth: Auth::new(&config),
             metrics: Metrics::new(config.metrics_series, &[]),
@@ -92,8 +99,10 @@ impl App {
             leases: Leases::new(link.clone().map(RedisLeases::new)),
             waiting: Waiting::new(config.waiters),
             reports: Arc::new(Semaphore::new(REPORTS)),
+            observer: Arc::new(Observer::open(&config.data, now_ms)),
             local,
             shared,
+            publisher,
             link,
             settle_room: Arc::new(Semaphore::new(SETTLE_ROOM_KIB as usize)),
             config,
@@ -132,10 +141,10 @@ impl App {
             .unwrap_or(Decision::Go { over: Vec::new() })
     }
 
-    pub(crate) async fn claim(&self, ids: &[Id]) -> Vec<Claim> {
+    pub(crate) async fn claim(&self, ids: &[Id]) -> (Vec<Claim>, bool) {
         match &self.shared {
             Some(shared) => shared.claim(ids).await,
-            None => vec![Claim::Book; ids.len()],
+            None => (vec![Claim::Book; ids.len()], true),
         }
     }
 
@@ -192,16 +201,62 @@ impl App {
         self.ledger.healthy()
     }
 
-    /// Tells Redis what it missed while it could not be reached. [`crate::server::serve`] does so every second.
+    /// Tells Redis what it missed while it could not be reached, and the other sidecars what was
+    /// booked. [`crate::server::serve`] does so every second.
     pub async fn catch_up(&self) {
+        let now_ms = self.clock.now_ms();
         if let Some(shared) = &self.shared {
-            shared.catch_up(self.clock.now_ms()).await;
+            shared.catch_up(now_ms).await;
+        }
+        if let Some(publisher) = &self.publisher {
+            // It says in the log when it begins to fail, and tries again at the next turn.
+            if let Err(PublishError::OlderCopy { mark }) = publisher.publish(now_ms).await {
+                match self.ledger.skip_to(mark).await {
+                    Ok(()) => publisher.skipped_to(mark).await,
+                    Err(error) => log::error!("ledger: {error}"),
+                }
+            }
         }
     }
 
-    /// Removes what is past its time, in bounded steps.
+    /// [`App::catch_up`] for the last time, once no call is served any more.
+    pub(crate) async fn leave(&self) {
+        self.catch_up().await;
+        if let Some(publisher) = &self.publisher {
+            let _ = publisher.close(self.clock.now_ms()).await;
+        }
+        self.save_observed().await;
+    }
+
+    /// Removes what is past its time, in bounded steps, and writes down what was observed.
     pub(crate) async fn prune(&self) {
         while matches!(self.ledger.prune(self.clock.now_ms()).await, Ok(1..)) {}
+        self.save_observed().await;
+    }
+
+    async fn save_observed(&self) {
+        let observer = self.observer.clone();
+        let saved = tokio::task::spawn_blocking(move || observer.save()).await;
+        if let Ok(Err(error)) = saved {
+            log::warn!("what was observed for tuning is not saved: {error}");
+        }
+    }
+
+    /// An answer of `route` is about to be stored under `key`.
+    pub(crate) fn observe(&self, key: Key, route: &str, (store, body): (&Store, &[u8])) {
+        // A refusal that is remembered is no answer that could be kept longer.
+        if store.entry.status != 200 || !self.observer.watches(&key) {
+            return;
+        }
+        if let Some(answer) = tuning::fingerprint(body) {
+            let stored = Stored {
+                route,
+                answer,
+                ttl_secs: store.ttl_secs,
+                stale_secs: store.stale_secs,
+            };
+            self.observer.stored(&key, stored, self.clock.now_ms());
+        }
     }
 
     /// Numbers that are read when metrics are asked for.
@@ -316,6 +371,8 @@ impl App {
         }
         if let Some(shared) = &self.shared {
             let (waiting, dropped, fallbacks) = shared.backlog();
+            let publisher = self.publisher.as_ref();
+            let (unpublished, failing) = publisher.map_or((0, false), Publisher::backlog);
             readings.extend([
                 (
                     "redis_outbox",
@@ -326,6 +383,16 @@ impl App {
                     "redis_outbox_dropped",
                     "Settlements that it never will, since the start",
                     int(dropped),
+                ),
+                (
+                    "ledger_unpublished",
+                    "Records that the other sidecars do not see yet",
+                    int(unpublished),
+                ),
+                (
+                    "ledger_publish_failing",
+                    "Whether the last try to share the ledger failed",
+                    i64::from(failing),
                 ),
                 (
                     "budget_fallbacks",

@@ -16,6 +16,7 @@ pub mod server;
 pub mod store;
 mod text;
 mod tls;
+pub mod tuning;
 
 pub use app::App;
 pub use http::app;

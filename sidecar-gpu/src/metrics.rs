@@ -12,7 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use sluice_wire::{Lever, Record, Usd};
+use sluice_wire::{CacheResult, Lever, Record, Usd};
 
 /// Label values of the largest family per tenant and task: five levers, or five kinds of tokens.
 const KINDS: usize = 5;
@@ -20,6 +20,8 @@ const KINDS: usize = 5;
 const MAX_LABEL: usize = 64;
 /// Most rules that are told apart in `sluice_budget_over_total`.
 const MAX_RULES: u16 = 100;
+/// Most routes that are told apart.
+const MAX_ROUTES: usize = 100;
 /// What stands for every label value beyond a cap.
 const OTHER: &str = "other";
 
@@ -46,6 +48,31 @@ struct Whose {
     kind: &'static str,
 }
 
+/// A route and what the cache did.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteResult {
+    route: String,
+    result: &'static str,
+}
+
+/// A route and a lever.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLever {
+    route: String,
+    lever: &'static str,
+}
+
+/// A route alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    route: String,
+}
+
+/// Ages of answers: 1 s to about 12 days, each bound four times the last.
+fn ages() -> Histogram {
+    Histogram::new((0..11).map(|power| f64::from(1 << (2 * power))))
+}
+
 /// All metrics of one sidecar.
 pub struct Metrics {
     registry: Registry,
@@ -65,6 +92,11 @@ pub struct Metrics {
     cost: Family<Whose, Dollars>,
     saved: Family<Whose, Dollars>,
     unknown: Family<Whose, Count>,
+    route_cache: Family<RouteResult, Count>,
+    route_saved: Family<RouteLever, Dollars>,
+    hit_age: Family<Route, Histogram, fn() -> Histogram>,
+    /// Routes that have series of their own.
+    routes: Mutex<HashSet<String>>,
     /// Tenants and tasks that have series of their own.
     whose: Mutex<HashSet<(String, String)>>,
     whose_cap: usize,
@@ -106,6 +138,10 @@ impl Metrics {
             cost: Family::default(),
             saved: Family::default(),
             unknown: Family::default(),
+            route_cache: Family::default(),
+            route_saved: Family::default(),
+            hit_age: Family::new_with_constructor(ages),
+            routes: Mutex::default(),
             whose: Mutex::default(),
             whose_cap: (series / KINDS).max(1),
             gauges,
@@ -185,6 +221,22 @@ impl Metrics {
             "unknown_prices",
             "Requests without a known price, by tenant and task",
             self.unknown.clone(),
+        );
+        it.register(
+            "route_cache",
+            "Settled requests by route and what the cache did, where that lever is on",
+            self.route_cache.clone(),
+        );
+        it.register(
+            "route_saved_dollars",
+            "Dollars saved (never falling: a lever that cost more is left out) by route and lever",
+            self.route_saved.clone(),
+        );
+        it.register_with_unit(
+            "cache_hit_age",
+            "Age of the answers that were given from cache, by route",
+            Unit::Seconds,
+            self.hit_age.clone(),
         );
     }
 
@@ -282,6 +334,47 @@ impl Metrics {
                 add(&self.saved, &of(lever.name()), saved);
             }
         }
+        self.booked_on_route(record);
+    }
+
+    fn booked_on_route(&self, record: &Record) {
+        let route = self.route(&record.route);
+        if record.cache != CacheResult::Off {
+            let labels = RouteResult {
+                route: route.clone(),
+                result: record.cache.name(),
+            };
+            self.route_cache.get_or_create(&labels).inc();
+        }
+        for lever in Lever::ALL {
+            let saved = record.saved.of(lever);
+            if saved > Usd::ZERO {
+                let labels = RouteLever {
+                    route: route.clone(),
+                    lever: lever.name(),
+                };
+                let dollars = saved.dollars();
+                self.route_saved.get_or_create(&labels).inc_by(dollars);
+            }
+        }
+        if let Some(age) = record.age_secs {
+            let label = Route { route };
+            self.hit_age.get_or_create(&label).observe(age as f64);
+        }
+    }
+
+    /// Label of a route: its own while there is room, else `other`.
+    fn route(&self, route: &str) -> String {
+        let route = crate::text::cut(route, MAX_LABEL).to_owned();
+        let mut known = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(&route) {
+            return route;
+        }
+        if known.len() < MAX_ROUTES {
+            known.insert(route.clone());
+            return route;
+        }
+        OTHER.to_owned()
     }
 
     /// Labels of a tenant and a task: their own while there is room, else `other`.
@@ -381,5 +474,35 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains(r#"sluice_cost_dollars_total{tenant="a",task="b",kind="paid"}"#));
+    }
+
+    #[test]
+    fn what_the_cache_does_is_told_by_route_up_to_a_cap() {
+        let metrics = Metrics::new(100, &[]);
+        let mut record = record("a", "b");
+        record.cache = CacheResult::Semantic;
+        record.age_secs = Some(90);
+        record.saved.cache = Usd::from_dollars(0.5);
+        record.saved.trim = Usd::from_dollars(-0.5);
+        for n in 0..120 {
+            record.route = format!("route{n}");
+            metrics.booked(&record);
+        }
+        record.cache = CacheResult::Off;
+        record.age_secs = None;
+        metrics.booked(&record);
+        let text = metrics.encode(&[]).unwrap();
+        for part in [
+            r#"sluice_route_cache_total{route="route0",result="semantic"} 1"#,
+            r#"sluice_route_cache_total{route="other",result="semantic"} 20"#,
+            r#"sluice_route_saved_dollars_total{route="other",lever="cache"} 10.5"#,
+            r#"sluice_cache_hit_age_seconds_bucket{le="64.0",route="other"} 0"#,
+            r#"sluice_cache_hit_age_seconds_bucket{le="256.0",route="other"} 20"#,
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+        assert!(!text.contains(r#"lever="trim""#), "counters only rise");
+        assert!(!text.contains(r#"result="off""#), "not looked up");
+        assert_eq!(text.matches("sluice_route_cache_total{").count(), 101);
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sluice_wire::{Lever, Usd};
+use sluice_wire::{Lever, Record, Usd};
 
 /// Sums over all requests asked for, and by each breakdown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,61 @@ pub struct Report {
     /// Breakdowns that were cut to their most expensive rows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cut: Vec<String>,
+    /// Whose records these are, and up to when.
+    #[serde(default)]
+    pub covers: Covers,
+    /// The latest records, where they were asked for, latest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<Booked>,
+}
+
+/// Whose records a report sums.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Covers {
+    /// What all sidecars have published, rather than the ledgers of `sidecars` themselves.
+    pub shared: bool,
+    /// Whether the sums have all that these sidecars have booked, but for the last seconds.
+    pub complete: bool,
+    /// Whose.
+    pub sidecars: Vec<Published>,
+    /// Sidecars that share their ledger and are not in this report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+    /// What else a reader must know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// How far a sidecar has published what it booked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Its name, the same after a restart.
+    pub sidecar: String,
+    /// All that it booked until then is in the sums, milliseconds since the epoch. None: its
+    /// ledger was read itself; or it has never published all that it had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+    /// Seconds since then, while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_secs: Option<u64>,
+    /// Records that are not in the sums yet, at the most.
+    #[serde(default)]
+    pub pending: u64,
+    /// It has ended in good order, with all that it booked in the sums.
+    #[serde(default)]
+    pub closed: bool,
+}
+
+/// One record as it was booked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Booked {
+    /// When, milliseconds since the epoch.
+    pub booked_ms: u64,
+    /// Whose ledger it is in.
+    pub sidecar: String,
+    /// The record.
+    #[serde(flatten)]
+    pub record: Record,
 }
 
 /// One line of a breakdown.
@@ -90,6 +145,10 @@ impl Report {
     /// Adds the report of another sidecar's ledger over the same query.
     pub fn add(&mut self, other: Report) {
         self.total.add(&other.total);
+        self.covers.add(other.covers);
+        self.records.extend(other.records);
+        self.records
+            .sort_by_key(|it| std::cmp::Reverse(it.booked_ms));
         for (name, rows) in other.by {
             let ours = self.by.entry(name).or_default();
             let mut by_key: BTreeMap<_, Sums> =
@@ -108,13 +167,40 @@ impl Report {
     }
 }
 
+impl Covers {
+    /// This is one sidecar's own ledger, because the shared one could not be read for `reason`;
+    /// `others` were there when it last could.
+    pub(crate) fn leave_out(&mut self, others: Vec<String>, reason: &str) {
+        self.complete = false;
+        self.missing = others;
+        self.notes.push(format!(
+            "the ledger that all sidecars share could not be read ({reason}): this is one \
+             sidecar's own"
+        ));
+    }
+
+    fn add(&mut self, other: Covers) {
+        self.shared |= other.shared;
+        self.complete &= other.complete;
+        self.sidecars.extend(other.sidecars);
+        self.missing.extend(other.missing);
+        let covered = |name: &String| self.sidecars.iter().any(|it| it.sidecar == *name);
+        self.missing.retain(|name| !covered(name));
+        for note in other.notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+    }
+}
+
 /// Most expensive as asked first; equal ones by name, so that a report is reproducible.
 pub(crate) fn sort(rows: &mut [Row]) {
     rows.sort_by(|a, b| (b.sums.as_asked.cmp(&a.sums.as_asked)).then_with(|| a.key.cmp(&b.key)));
 }
 
 impl Sums {
-    fn add(&mut self, other: &Sums) {
+    pub(crate) fn add(&mut self, other: &Sums) {
         self.requests += other.requests;
         for (outcome, requests) in &other.outcomes {
             *self.outcomes.entry(outcome.clone()).or_default() += requests;

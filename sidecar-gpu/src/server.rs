@@ -94,7 +94,7 @@ pub async fn serve(
     }
     background.abort();
     // What Redis has not heard of is in this process only.
-    app.catch_up().await;
+    app.leave().await;
     app.ledger().close().await;
     Ok(())
 }

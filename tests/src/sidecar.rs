@@ -138,12 +138,15 @@ impl Sidecar {
         self.process.log()
     }
 
-    /// `GET /report?by=…`.
+    /// `GET /report?by=…`, over this sidecar's own ledger.
     ///
     /// # Errors
     /// When it does not answer, or not with a report.
     pub async fn report(&self, by: &str) -> anyhow::Result<Report> {
-        let answer = self.client().get(&format!("/report?by={by}")).await?;
+        let answer = self
+            .client()
+            .get(&format!("/report?by={by}&scope=local"))
+            .await?;
         if answer.status != 200 {
             bail!("/report answered {}: {}", answer.status, answer.text());
         }

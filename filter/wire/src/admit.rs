@@ -16,6 +16,9 @@ pub struct AdmitRequest {
     pub id: String,
     /// Tenant that pays and whose cache is looked into.
     pub tenant: String,
+    /// The config's route that it matched; empty for the defaults.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub route: String,
     /// Seconds after which an unsettled reservation lapses.
     pub hold_secs: u32,
     /// Ways to serve the request, best first: as routed, then (where a budget may ask for it) on

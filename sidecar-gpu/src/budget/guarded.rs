@@ -51,18 +51,19 @@ impl Guarded {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whose ledger is to book each of `ids`. Without Redis each sidecar books what it is told.
-    pub async fn claim(&self, ids: &[Id]) -> Vec<Claim> {
+    /// Whose ledger is to book each of `ids`, and whether that was decided alone: without Redis
+    /// each sidecar books what it is told.
+    pub async fn claim(&self, ids: &[Id]) -> (Vec<Claim>, bool) {
         match self.redis.claim(ids).await {
-            Ok(markers) => markers
-                .into_iter()
-                .map(|marker| match marker {
+            Ok(markers) => {
+                let claims = markers.into_iter().map(|marker| match marker {
                     Marker::Ours => Claim::Book,
                     Marker::Pending => Claim::Busy,
                     Marker::Done => Claim::Booked,
-                })
-                .collect(),
-            Err(_) => vec![Claim::Book; ids.len()],
+                });
+                (claims.collect(), false)
+            }
+            Err(_) => (vec![Claim::Book; ids.len()], true),
         }
     }
 

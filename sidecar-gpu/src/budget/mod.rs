@@ -28,6 +28,7 @@ pub use decide::{Decision, Overrun};
 pub use guarded::{Claim, Guarded};
 pub use memory::{Gauges, MemoryBudgets};
 pub use redis::RedisBudgets;
+pub(crate) use redis::marker_key;
 
 use crate::store::StoreError;
 

@@ -80,7 +80,8 @@ fn held_key(id: Id) -> String {
     format!("{{sluice}}:r:{id}")
 }
 
-fn marker_key(id: Id) -> String {
+/// Says who has settled an id, `d:SIDECAR`, or is at it, `p:SIDECAR`.
+pub(crate) fn marker_key(id: Id) -> String {
     format!("{{sluice}}:m:{id}")
 }
 

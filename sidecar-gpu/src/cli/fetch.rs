@@ -6,17 +6,16 @@ use anyhow::{Context as _, bail};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, Uri, header};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
-
-use crate::report::Report;
 
 /// How long the whole call may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Largest answer that is read.
 const MAX_ANSWER: usize = 64 << 20;
 
-/// Asks the sidecar at `url` (`http://HOST:PORT`) for `/report?query`.
-pub(super) fn report(url: &str, query: &str, token: &str) -> anyhow::Result<Report> {
+/// Asks the sidecar at `url` (`http://HOST:PORT`) for what is at `path`.
+pub(super) fn get<T: DeserializeOwned>(url: &str, path: &str, token: &str) -> anyhow::Result<T> {
     let url: Uri = url.parse().with_context(|| format!("--url {url}"))?;
     if url.scheme_str() != Some("http") {
         bail!(
@@ -27,7 +26,7 @@ pub(super) fn report(url: &str, query: &str, token: &str) -> anyhow::Result<Repo
         .authority()
         .with_context(|| format!("--url: expected `http://HOST:PORT`, found `{url}`"))?
         .clone();
-    let request = Request::get(format!("/report?{query}"))
+    let request = Request::get(path)
         .header(header::HOST, authority.as_str())
         .header(header::AUTHORIZATION, format!("Bearer {token}"))
         .body(Empty::<bytes::Bytes>::new())?;
@@ -46,7 +45,10 @@ pub(super) fn report(url: &str, query: &str, token: &str) -> anyhow::Result<Repo
         })
 }
 
-async fn ask(address: &str, request: Request<Empty<bytes::Bytes>>) -> anyhow::Result<Report> {
+async fn ask<T: DeserializeOwned>(
+    address: &str,
+    request: Request<Empty<bytes::Bytes>>,
+) -> anyhow::Result<T> {
     let stream = TcpStream::connect(address)
         .await
         .with_context(|| format!("cannot reach {address}"))?;

@@ -5,6 +5,7 @@ mod fetch;
 mod report;
 mod score;
 mod serve;
+mod tuning;
 
 use std::process::ExitCode;
 

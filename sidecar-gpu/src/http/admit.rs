@@ -23,7 +23,11 @@ const MAX_COUNTER: usize = 512;
 pub(super) async fn admit(State(app): State<Arc<App>>, request: Request) -> Response {
     let started = Instant::now();
     let decided = match read(&app, request).await {
-        Ok((asked, _)) => admission::decide(&app, &asked).await,
+        Ok((asked, _)) => {
+            let decided = admission::decide(&app, &asked).await;
+            asked.observe(&app, &decided);
+            decided
+        }
         Err(error) => return refuse(&app, error),
     };
     let (name, response) = (decided.name(), told(&app, decided));
@@ -117,6 +121,7 @@ fn check(bytes: &[u8]) -> Result<(Asked, Duration), ApiError> {
     let asked = Asked {
         id,
         hold_ms: u64::from(head.hold_secs.min(MAX_HOLD_SECS)) * 1000,
+        route: head.route,
         plans,
         lease_ms: u64::from(cache.lease_ms),
         under,

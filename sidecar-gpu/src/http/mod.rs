@@ -27,6 +27,7 @@ pub fn app(app: Arc<App>) -> Router {
         .route(sluice_wire::path::WAIT, post(admit::wait))
         .route(sluice_wire::path::SETTLE, post(settle::settle))
         .route("/report", get(pages::report))
+        .route("/report/cache", get(pages::tuning))
         .route("/metrics", get(pages::metrics))
         .route("/healthz", get(pages::healthz))
         .route("/readyz", get(pages::readyz))

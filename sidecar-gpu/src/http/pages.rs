@@ -10,15 +10,19 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::auth::Viewer;
 use super::{ApiError, Kind};
 use crate::app::App;
-use crate::ledger;
+use crate::ledger::{self, shared};
 use crate::report::Report;
+use crate::tuning::{Goal, Tuning};
 
 /// How long a report may take before it is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Most records that a report shows.
+const MAX_RECORDS: usize = 1000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +30,18 @@ pub(super) struct Asked {
     by: Option<String>,
     from: Option<String>,
     to: Option<String>,
+    scope: Option<Scope>,
+    records: Option<usize>,
+}
+
+/// Whose records a report is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Scope {
+    /// This sidecar's ledger.
+    Local,
+    /// What all sidecars on the same Redis have published.
+    Shared,
 }
 
 pub(super) async fn report(
@@ -51,12 +67,50 @@ pub(super) async fn report(
         },
         by: ledger::Query::breakdowns(asked.by.as_deref().unwrap_or("task,model,endpoint"))
             .map_err(|error| malformed(format!("by: {error}")))?,
+        records: asked.records.unwrap_or(0),
+    };
+    if query.records > MAX_RECORDS {
+        let found = query.records;
+        let message = format!("records: expected at most {MAX_RECORDS}, found {found}");
+        return Err(malformed(message));
+    }
+    let publisher = match (asked.scope, &app.publisher) {
+        (Some(Scope::Shared), None) => {
+            let message = "scope: `shared` needs a `serve.store` of Redis";
+            return Err(malformed(message.to_owned()));
+        }
+        (Some(Scope::Local), _) => None,
+        (_, publisher) => publisher.as_ref(),
     };
     let busy = || ApiError::new(Kind::Busy, "other reports are being made");
     let permit = tokio::time::timeout(PATIENCE, app.reports.clone().acquire_owned())
         .await
         .map_err(|_| busy())?
         .map_err(|_| busy())?;
+    let Some(publisher) = publisher else {
+        return local(&app, query, permit).await.map(Json);
+    };
+    match shared::report(publisher.reader(), &query, now_ms).await {
+        Ok(report) => Ok(Json(report)),
+        Err(reason) => {
+            let mut report = local(&app, query, permit).await?;
+            // An error may name our machines.
+            let reason = match report.tenant {
+                None => reason.as_str(),
+                Some(_) => "it is away",
+            };
+            report.covers.leave_out(publisher.others(), reason);
+            Ok(Json(report))
+        }
+    }
+}
+
+/// The report of this sidecar's own ledger.
+async fn local(
+    app: &App,
+    query: ledger::Query,
+    permit: OwnedSemaphorePermit,
+) -> Result<Report, ApiError> {
     let data = app.config.data.clone();
     let outcome = tokio::task::spawn_blocking(move || {
         let _permit = permit;
@@ -69,9 +123,28 @@ pub(super) async fn report(
     })
     .await
     .map_err(|error| ApiError::new(Kind::Internal, error.to_string()))?;
-    outcome
-        .map(Json)
-        .map_err(|error| ApiError::new(Kind::Ledger, error))
+    outcome.map_err(|error| ApiError::new(Kind::Ledger, error))
+}
+
+/// What a proposal is to keep to, in percent.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Aim {
+    changed: Option<f64>,
+    caught: Option<f64>,
+}
+
+/// How long answers should be kept, from what this sidecar has seen. Routes are not a tenant's own.
+pub(super) async fn tuning(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    aim: Result<Query<Aim>, QueryRejection>,
+) -> Result<Json<Tuning>, ApiError> {
+    app.auth.operator(&headers)?;
+    let malformed = |message: String| ApiError::new(Kind::Malformed, message);
+    let Query(aim) = aim.map_err(|error| malformed(error.body_text()))?;
+    let goal = Goal::percent(aim.changed, aim.caught).map_err(malformed)?;
+    Ok(Json(app.observer.report(goal)))
 }
 
 /// A moment as milliseconds since the epoch: `2026-01-31`, `2026-01-31T12:00:00Z`, seconds since

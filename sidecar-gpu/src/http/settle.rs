@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::budget::{Claim, Id, Spend};
 use crate::cache::{Entry, Key, MAX_TTL_SECS, Put};
 use crate::lease::{Lease, Signal};
-use crate::ledger::LedgerError;
+use crate::ledger::{Booking, LedgerError};
 
 /// Most charges of one item.
 const MAX_COUNTED: usize = 64;
@@ -153,7 +153,7 @@ fn check(bytes: &Bytes) -> Result<Vec<Item>, ApiError> {
 async fn book(app: &App, mut items: Vec<Item>) -> Result<SettleReply, ApiError> {
     let now_ms = app.clock.now_ms();
     let ids: Vec<Id> = items.iter().map(|item| item.id).collect();
-    let claims = app.claim(&ids).await;
+    let (claims, alone) = app.claim(&ids).await;
     let busy = claims.contains(&Claim::Busy);
     let elsewhere = claims.iter().filter(|it| **it == Claim::Booked).count();
     let mut claim = claims.into_iter();
@@ -172,7 +172,11 @@ async fn book(app: &App, mut items: Vec<Item>) -> Result<SettleReply, ApiError> 
         settles.push(item.settle);
     }
     let settles = Arc::new(settles);
-    let fresh = match app.ledger.book(settles.clone(), now_ms).await {
+    let fresh = match app
+        .ledger
+        .book(settles.clone(), Booking { now_ms, alone })
+        .await
+    {
         Ok(fresh) => fresh,
         Err(error) => {
             app.unclaim(&spends).await;
@@ -209,6 +213,7 @@ async fn keep(app: &App, item: &Item, now_ms: u64) {
     if let (Some(store), Some((key, body))) = (&item.settle.store, &item.answer)
         && store.ttl_secs > 0
     {
+        app.observe(*key, &item.settle.record.route, (store, body));
         let at_ms = item.settle.record.at_ms;
         let fresh_ms = until(now_ms, store.ttl_secs);
         let stale_ms = until(fresh_ms, store.stale_secs);

@@ -4,8 +4,11 @@
 //! requests want booked while it is busy goes into the next transaction together, so they share
 //! one `fsync`. Reports read beside it, in this process or another.
 
+mod feed;
 mod query;
 mod schema;
+pub mod shared;
+mod sums;
 mod writer;
 
 use std::fs::{File, TryLockError};
@@ -33,6 +36,15 @@ pub struct Options {
     pub retention: Duration,
     /// Largest size of the database in bytes.
     pub max_bytes: Option<u64>,
+}
+
+/// How a batch comes to be booked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Booking {
+    /// When, milliseconds since the epoch.
+    pub now_ms: u64,
+    /// No other sidecar could be asked whether it has these, so one may have them too.
+    pub alone: bool,
 }
 
 /// Why a batch is not booked. All are worth a retry.
@@ -110,6 +122,8 @@ pub struct Ledger {
     path: PathBuf,
     /// Name of this ledger's sidecar, the same after a restart.
     sidecar: String,
+    /// Number of the last record that it had when it was opened.
+    opened: u64,
     /// Held while the ledger is open, so that no second sidecar writes it.
     _lock: File,
 }
@@ -172,7 +186,9 @@ impl Ledger {
 
         let stats = Arc::new(Stats::default());
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let writer = writer::Writer::new(connection, path.clone(), options.clone(), stats.clone());
+        let writing = (options.clone(), stats.clone());
+        let writer = writer::Writer::new(connection, path.clone(), writing).map_err(fail)?;
+        let opened = writer.opened();
         let thread = std::thread::Builder::new()
             .name("ledger".to_owned())
             .spawn(move || writer.run(queue))
@@ -183,6 +199,7 @@ impl Ledger {
             stats,
             path,
             sidecar,
+            opened,
             _lock: lock,
         };
         Ok((ledger, used))
@@ -195,12 +212,12 @@ impl Ledger {
     pub async fn book(
         &self,
         items: Arc<Vec<Settle>>,
-        now_ms: u64,
+        booking: Booking,
     ) -> Result<Vec<bool>, LedgerError> {
         let (reply, answer) = oneshot::channel();
         let job = writer::Job::Book {
             items,
-            now_ms,
+            booking,
             reply,
         };
         self.stats.queued.fetch_add(1, Ordering::Relaxed);
@@ -222,6 +239,20 @@ impl Ledger {
         let (reply, answer) = oneshot::channel();
         self.jobs
             .send(writer::Job::Prune { now_ms, reply })
+            .await
+            .map_err(|_| LedgerError::Closed)?;
+        answer.await.map_err(|_| LedgerError::Closed)?
+    }
+
+    /// Gives numbers above `seq` to what was booked since the ledger was opened, and from now on:
+    /// its file is an older copy of one whose records up to `seq` are published.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub async fn skip_to(&self, seq: u64) -> Result<(), LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs
+            .send(writer::Job::SkipTo { seq, reply })
             .await
             .map_err(|_| LedgerError::Closed)?;
         answer.await.map_err(|_| LedgerError::Closed)?

@@ -5,9 +5,12 @@ use std::str::FromStr;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row as SqlRow, params_from_iter};
-use sluice_wire::{CacheResult, Lever};
+use sluice_wire::{CacheResult, Lever, Record};
 
-use crate::report::{ByLever, Money, Report, Row, Sums, Tokens, UnknownPrices, sort};
+use super::{feed, schema};
+use crate::report::{
+    ByLever, Covers, Money, Published, Report, Row, Sums, Tokens, UnknownPrices, sort,
+};
 
 /// Most rows of one breakdown; the cheapest beyond are left out, and [`Report::cut`] says so.
 const MAX_ROWS: usize = 10_000;
@@ -31,12 +34,16 @@ pub enum Dimension {
     Route,
     /// What the cache did.
     Cache,
+    /// How it ended.
+    Outcome,
     /// The UTC day of arrival.
     Day,
+    /// The UTC hour of arrival.
+    Hour,
 }
 
 impl Dimension {
-    const ALL: [Dimension; 8] = [
+    const ALL: [Dimension; 10] = [
         Dimension::Task,
         Dimension::Model,
         Dimension::Endpoint,
@@ -44,7 +51,9 @@ impl Dimension {
         Dimension::Tier,
         Dimension::Route,
         Dimension::Cache,
+        Dimension::Outcome,
         Dimension::Day,
+        Dimension::Hour,
     ];
 
     /// The word for it in queries and reports.
@@ -58,13 +67,16 @@ impl Dimension {
             Dimension::Tier => "tier",
             Dimension::Route => "route",
             Dimension::Cache => "cache",
+            Dimension::Outcome => "outcome",
             Dimension::Day => "day",
+            Dimension::Hour => "hour",
         }
     }
 
     fn sql(self) -> &'static str {
         match self {
             Dimension::Day => "date(at_ms / 1000, 'unixepoch')",
+            Dimension::Hour => "strftime('%Y-%m-%dT%H:00:00Z', at_ms / 1000, 'unixepoch')",
             other => other.name(),
         }
     }
@@ -95,6 +107,8 @@ pub struct Query {
     pub tenant: Option<String>,
     /// Breakdowns, each by one dimension or several together.
     pub by: Vec<Vec<Dimension>>,
+    /// How many of the latest records to show.
+    pub records: usize,
 }
 
 impl Query {
@@ -117,6 +131,77 @@ impl Query {
         }
         Ok(by)
     }
+
+    /// Whether `record` is one that is asked for.
+    pub(super) fn holds(&self, record: &Record) -> bool {
+        self.from_ms.is_none_or(|from| record.at_ms >= from)
+            && self.to_ms.is_none_or(|to| record.at_ms < to)
+            && self.tenant.as_ref().is_none_or(|it| *it == record.tenant)
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            from_ms: self.from_ms,
+            to_ms: self.to_ms,
+            tenant: self.tenant.clone(),
+            ..Report::default()
+        }
+    }
+}
+
+/// A report that is added up from sums of a single label set each.
+pub(super) struct Breakdowns<'a> {
+    query: &'a Query,
+    total: Sums,
+    rows: Vec<BTreeMap<Vec<String>, Sums>>,
+}
+
+impl<'a> Breakdowns<'a> {
+    pub(super) fn new(query: &'a Query) -> Self {
+        Breakdowns {
+            query,
+            total: Sums::default(),
+            rows: vec![BTreeMap::new(); query.by.len()],
+        }
+    }
+
+    /// Adds `sums` of records whose labels `value` tells.
+    pub(super) fn add(&mut self, value: impl Fn(Dimension) -> String, sums: &Sums) {
+        self.total.add(sums);
+        for (dimensions, rows) in self.query.by.iter().zip(&mut self.rows) {
+            let key = dimensions.iter().map(|it| value(*it)).collect();
+            rows.entry(key).or_default().add(sums);
+        }
+    }
+
+    pub(super) fn finish(self) -> Report {
+        let mut report = self.query.report();
+        report.total = self.total;
+        for (dimensions, rows) in self.query.by.iter().zip(self.rows) {
+            let rows = rows.into_iter().map(|(values, sums)| Row {
+                key: dimensions
+                    .iter()
+                    .map(|it| it.name().to_owned())
+                    .zip(values)
+                    .collect(),
+                sums,
+            });
+            let mut rows: Vec<Row> = rows.collect();
+            sort(&mut rows);
+            insert(&mut report, dimensions, rows);
+        }
+        report
+    }
+}
+
+fn insert(report: &mut Report, dimensions: &[Dimension], mut rows: Vec<Row>) {
+    let names: Vec<&str> = dimensions.iter().map(|it| it.name()).collect();
+    let name = names.join(":");
+    if rows.len() > MAX_ROWS {
+        rows.truncate(MAX_ROWS);
+        report.cut.push(name.clone());
+    }
+    report.by.insert(name, rows);
 }
 
 /// Sums the ledger behind `connection`, all breakdowns over the same state of it.
@@ -125,25 +210,24 @@ impl Query {
 /// SQLite's.
 pub fn query(connection: &mut Connection, query: &Query) -> rusqlite::Result<Report> {
     let snapshot = connection.transaction()?;
-    let mut report = Report {
-        from_ms: query.from_ms,
-        to_ms: query.to_ms,
-        tenant: query.tenant.clone(),
-        ..Report::default()
+    let mut report = query.report();
+    let sidecar = schema::sidecar(&snapshot)?;
+    report.records = feed::latest(&snapshot, &sidecar, (query, query.records))?;
+    report.covers = Covers {
+        complete: true,
+        sidecars: vec![Published {
+            sidecar,
+            ..Published::default()
+        }],
+        ..Covers::default()
     };
     let rows = rows(&snapshot, query, &[])?;
     if let Some(row) = rows.into_iter().next() {
         report.total = row.sums;
     }
     for dimensions in &query.by {
-        let names: Vec<&str> = dimensions.iter().map(|it| it.name()).collect();
-        let name = names.join(":");
-        let mut rows = self::rows(&snapshot, query, dimensions)?;
-        if rows.len() > MAX_ROWS {
-            rows.truncate(MAX_ROWS);
-            report.cut.push(name.clone());
-        }
-        report.by.insert(name, rows);
+        let rows = self::rows(&snapshot, query, dimensions)?;
+        insert(&mut report, dimensions, rows);
     }
     Ok(report)
 }
@@ -168,6 +252,26 @@ fn money_columns() -> Vec<String> {
         }
     }
     columns
+}
+
+/// The records that `query` asks for, as a condition and the values in it.
+pub(super) fn conditions(query: &Query) -> (String, Vec<Value>) {
+    let mut conditions = vec!["1"];
+    let mut values: Vec<Value> = Vec::new();
+    let time = |ms: u64| Value::Integer(i64::try_from(ms).unwrap_or(i64::MAX));
+    if let Some(from) = query.from_ms {
+        conditions.push("at_ms >= ?");
+        values.push(time(from));
+    }
+    if let Some(to) = query.to_ms {
+        conditions.push("at_ms < ?");
+        values.push(time(to));
+    }
+    if let Some(tenant) = &query.tenant {
+        conditions.push("tenant = ?");
+        values.push(Value::Text(tenant.clone()));
+    }
+    (conditions.join(" AND "), values)
 }
 
 fn rows(
@@ -198,25 +302,11 @@ fn rows(
         columns.push(format!("SUM({column} % {HALF})"));
     }
 
-    let mut conditions = vec!["1"];
-    let mut values: Vec<Value> = Vec::new();
-    let time = |ms: u64| Value::Integer(i64::try_from(ms).unwrap_or(i64::MAX));
-    if let Some(from) = query.from_ms {
-        conditions.push("at_ms >= ?");
-        values.push(time(from));
-    }
-    if let Some(to) = query.to_ms {
-        conditions.push("at_ms < ?");
-        values.push(time(to));
-    }
-    if let Some(tenant) = &query.tenant {
-        conditions.push("tenant = ?");
-        values.push(Value::Text(tenant.clone()));
-    }
+    let (conditions, values) = conditions(query);
     let mut sql = format!(
         "SELECT {} FROM records WHERE {}",
         columns.join(", "),
-        conditions.join(" AND ")
+        conditions
     );
     if !dimensions.is_empty() {
         let positions: Vec<String> = (1..=dimensions.len()).map(|it| it.to_string()).collect();

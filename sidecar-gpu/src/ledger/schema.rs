@@ -9,7 +9,8 @@ use sluice_wire::{Counted, Unit, Window};
 use super::{OpenError, Used};
 
 /// One entry per schema version, applied in order. Never edit one that was released: append.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('sidecar', lower(hex(randomblob(8))));
 
@@ -43,7 +44,13 @@ CREATE TABLE charges (
   PRIMARY KEY (counter, window, unit, window_start)
 ) WITHOUT ROWID;
 CREATE INDEX charges_end ON charges (window_end);
-"];
+",
+    "
+-- Whether it was booked without asking the other sidecars, so that one of them may have it too.
+ALTER TABLE records ADD COLUMN alone INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE records ADD COLUMN age_secs INTEGER;
+",
+];
 
 const KNOWN: i64 = MIGRATIONS.len() as i64;
 

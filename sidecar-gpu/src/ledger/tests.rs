@@ -56,6 +56,13 @@ fn item(id: u128) -> Settle {
     }
 }
 
+fn at(now_ms: u64) -> Booking {
+    Booking {
+        now_ms,
+        alone: false,
+    }
+}
+
 fn batch(ids: std::ops::Range<u128>) -> Arc<Vec<Settle>> {
     Arc::new(ids.map(item).collect())
 }
@@ -72,9 +79,12 @@ fn report(data: &Path, by: &str) -> crate::report::Report {
 async fn a_record_is_booked_once_however_often_it_is_settled() {
     let dir = tempfile::tempdir().unwrap();
     let (ledger, _) = open(dir.path());
-    assert_eq!(ledger.book(batch(0..3), NOW).await.unwrap(), [true; 3]);
+    assert_eq!(ledger.book(batch(0..3), at(NOW)).await.unwrap(), [true; 3]);
     let again = Arc::new(vec![item(2), item(3), item(3)]);
-    assert_eq!(ledger.book(again, NOW).await.unwrap(), [false, true, false]);
+    assert_eq!(
+        ledger.book(again, at(NOW)).await.unwrap(),
+        [false, true, false]
+    );
     let total = report(dir.path(), "").total;
     assert_eq!((total.requests, total.tokens.prompt), (4, 40));
     assert_eq!((total.as_asked, total.cost), (Money(2000), Money(800)));
@@ -88,7 +98,9 @@ async fn batches_that_wait_together_share_a_transaction() {
     // Another writer holds the database while the batches gather.
     let other = Connection::open(ledger.path()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let waiting: Vec<_> = (0..50).map(|n| ledger.book(batch(n..n + 1), NOW)).collect();
+    let waiting: Vec<_> = (0..50)
+        .map(|n| ledger.book(batch(n..n + 1), at(NOW)))
+        .collect();
     let waiting = futures_util::future::join_all(waiting);
     let release = async {
         tokio::task::yield_now().await;
@@ -107,17 +119,17 @@ async fn a_restart_keeps_records_and_tells_what_budgets_were_charged() {
     let (ledger, used) = open(dir.path());
     assert!(used.is_empty());
     let sidecar = ledger.sidecar().to_owned();
-    ledger.book(batch(0..4), NOW).await.unwrap();
+    ledger.book(batch(0..4), at(NOW)).await.unwrap();
     ledger.close().await;
     assert!(matches!(
-        ledger.book(batch(9..10), NOW).await,
+        ledger.book(batch(9..10), at(NOW)).await,
         Err(LedgerError::Closed)
     ));
     drop(ledger);
 
     let (ledger, used) = open(dir.path());
     assert_eq!(ledger.sidecar(), sidecar);
-    assert_eq!(ledger.book(batch(0..4), NOW).await.unwrap(), [false; 4]);
+    assert_eq!(ledger.book(batch(0..4), at(NOW)).await.unwrap(), [false; 4]);
     assert_eq!(used.len(), 1);
     assert_eq!(
         (used[0].0.amount, used[0].1),
@@ -144,14 +156,14 @@ async fn a_ledger_that_cannot_be_written_refuses_and_recovers() {
     let (ledger, _) = open(dir.path());
     let other = Connection::open(ledger.path()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let refused = ledger.book(batch(0..2), NOW).await;
+    let refused = ledger.book(batch(0..2), at(NOW)).await;
     assert!(
         matches!(refused, Err(LedgerError::Database(_))),
         "{refused:?}"
     );
     assert!(ledger.stats().failing.load(Ordering::Relaxed));
     other.execute_batch("COMMIT").unwrap();
-    assert_eq!(ledger.book(batch(0..2), NOW).await.unwrap(), [true; 2]);
+    assert_eq!(ledger.book(batch(0..2), at(NOW)).await.unwrap(), [true; 2]);
     assert!(!ledger.stats().failing.load(Ordering::Relaxed));
 }
 
@@ -165,7 +177,7 @@ async fn a_full_ledger_refuses_and_loses_nothing_that_it_booked() {
     let (ledger, _) = Ledger::open(&small, NOW).unwrap();
     let mut booked = 0;
     let error = loop {
-        match ledger.book(batch(booked..booked + 100), NOW).await {
+        match ledger.book(batch(booked..booked + 100), at(NOW)).await {
             Ok(_) => booked += 100,
             Err(error) => break error,
         }
@@ -179,13 +191,80 @@ async fn a_full_ledger_refuses_and_loses_nothing_that_it_booked() {
 async fn records_past_their_retention_are_pruned_in_steps() {
     let dir = tempfile::tempdir().unwrap();
     let (ledger, _) = open(dir.path());
-    ledger.book(batch(0..6000), NOW).await.unwrap();
+    ledger.book(batch(0..6000), at(NOW)).await.unwrap();
     let later = NOW + 2 * 86_400_000;
-    ledger.book(batch(6000..6010), later).await.unwrap();
+    ledger.book(batch(6000..6010), at(later)).await.unwrap();
     assert_eq!(ledger.prune(later).await.unwrap(), 5000);
     assert_eq!(ledger.prune(later).await.unwrap(), 1000);
     assert_eq!(ledger.prune(later).await.unwrap(), 0);
     assert_eq!(report(dir.path(), "").total.requests, 10);
+}
+
+#[tokio::test]
+async fn the_number_of_a_pruned_record_is_not_given_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ledger, _) = open(dir.path());
+    ledger.book(batch(0..3), at(NOW)).await.unwrap();
+    let later = NOW + 2 * 86_400_000;
+    assert_eq!(ledger.prune(later).await.unwrap(), 3);
+    ledger.close().await;
+    drop(ledger);
+    let (ledger, _) = open(dir.path());
+    assert_eq!(feed::last(&read(dir.path()).unwrap()).unwrap(), 3);
+    ledger.book(batch(3..5), at(later)).await.unwrap();
+    let entries = feed::after(&read(dir.path()).unwrap(), "it", (3, 9)).unwrap();
+    let numbers: Vec<u64> = entries.iter().map(|entry| entry.seq).collect();
+    assert_eq!(numbers, [4, 5]);
+}
+
+#[tokio::test]
+async fn a_record_is_read_back_as_it_was_settled() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ledger, _) = open(dir.path());
+    let mut item = item(7);
+    let record = &mut item.record;
+    (record.cache, record.age_secs) = (CacheResult::Stale, Some(90));
+    (record.outcome, record.score_milli) = (Outcome::UpstreamError, Some(437));
+    record.would_save.batch = Usd(-5);
+    record.cost = None;
+    let booking = Booking {
+        now_ms: NOW + 1,
+        alone: true,
+    };
+    ledger
+        .book(Arc::new(vec![item.clone()]), booking)
+        .await
+        .unwrap();
+    let entries = feed::after(&read(dir.path()).unwrap(), "it", (0, 9)).unwrap();
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].booked.record, item.record);
+    assert_eq!(entries[0].booked.booked_ms, NOW + 1);
+    assert!(entries[0].alone);
+}
+
+#[tokio::test]
+async fn a_ledger_of_the_first_version_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ledger, _) = open(dir.path());
+    ledger.book(batch(0..2), at(NOW)).await.unwrap();
+    ledger.close().await;
+    drop(ledger);
+    let old = Connection::open(database(dir.path())).unwrap();
+    old.execute_batch(
+        "ALTER TABLE records DROP COLUMN alone; ALTER TABLE records DROP COLUMN age_secs;
+         PRAGMA user_version = 1",
+    )
+    .unwrap();
+    drop(old);
+    let (ledger, _) = open(dir.path());
+    assert_eq!(
+        ledger.book(batch(1..3), at(NOW)).await.unwrap(),
+        [false, true]
+    );
+    let entries = feed::after(&read(dir.path()).unwrap(), "it", (0, 9)).unwrap();
+    let alone: Vec<bool> = entries.iter().map(|entry| entry.alone).collect();
+    // Nobody knows any more whether another sidecar was asked about the first two.
+    assert_eq!(alone, [true, true, false]);
 }
 
 #[test]
@@ -214,7 +293,7 @@ async fn sums_pass_what_sixty_four_bits_hold() {
             item
         })
         .collect();
-    ledger.book(Arc::new(rich), NOW).await.unwrap();
+    ledger.book(Arc::new(rich), at(NOW)).await.unwrap();
     let total = report(dir.path(), "").total;
     assert_eq!(total.as_asked, Money(i128::from(i64::MAX) * 4));
     assert_eq!(total.cost, Money(i128::from(i64::MIN) * 4));
@@ -232,7 +311,7 @@ async fn breakdowns_add_up_and_unknown_prices_are_apart() {
     items[2].record.cache = CacheResult::Hit;
     items[2].record.at_ms = NOW + 86_400_000;
     items[2].record.outcome = Outcome::Aborted;
-    ledger.book(Arc::new(items), NOW).await.unwrap();
+    ledger.book(Arc::new(items), at(NOW)).await.unwrap();
 
     let report = report(dir.path(), "model,tenant:day,cache");
     let models = &report.by["model"];
@@ -262,7 +341,7 @@ async fn a_query_keeps_to_its_time_and_tenant() {
         item.record.at_ms = NOW + index as u64;
     }
     items[3].record.tenant = "globex".to_owned();
-    ledger.book(Arc::new(items), NOW).await.unwrap();
+    ledger.book(Arc::new(items), at(NOW)).await.unwrap();
     let count = |query: Query| {
         super::query(&mut read(dir.path()).unwrap(), &query)
             .unwrap()

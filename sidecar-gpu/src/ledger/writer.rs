@@ -9,7 +9,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use sluice_wire::{Record, Settle};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{LedgerError, Options, Stats, schema};
+use super::{Booking, LedgerError, Options, Stats, schema};
 use crate::budget::{CEILING, Id, Spend, spent};
 use crate::text;
 
@@ -27,19 +27,23 @@ type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
 pub(super) enum Job {
     Book {
         items: Arc<Vec<Settle>>,
-        now_ms: u64,
+        booking: Booking,
         reply: Reply<Vec<bool>>,
     },
     Prune {
         now_ms: u64,
         reply: Reply<u64>,
     },
+    SkipTo {
+        seq: u64,
+        reply: Reply<()>,
+    },
     Close,
 }
 
 struct Batch {
     items: Arc<Vec<Settle>>,
-    now_ms: u64,
+    booking: Booking,
     reply: Reply<Vec<bool>>,
 }
 
@@ -48,21 +52,28 @@ pub(super) struct Writer {
     path: PathBuf,
     options: Options,
     stats: Arc<Stats>,
+    /// Number of the last record that the file had when it was opened.
+    opened: i64,
 }
 
 impl Writer {
     pub(super) fn new(
         connection: Connection,
         path: PathBuf,
-        options: Options,
-        stats: Arc<Stats>,
-    ) -> Self {
-        Writer {
+        (options, stats): (Options, Arc<Stats>),
+    ) -> rusqlite::Result<Self> {
+        Ok(Writer {
+            opened: last(&connection)?,
             connection,
             path,
             options,
             stats,
-        }
+        })
+    }
+
+    /// Number of the last record that the file had when it was opened.
+    pub(super) fn opened(&self) -> u64 {
+        u64::try_from(self.opened).unwrap_or(0)
     }
 
     pub(super) fn run(mut self, mut queue: mpsc::Receiver<Job>) {
@@ -75,20 +86,24 @@ impl Writer {
                 match job {
                     Job::Book {
                         items,
-                        now_ms,
+                        booking,
                         reply,
                     } => {
                         self.stats.queued.fetch_sub(1, Ordering::Relaxed);
                         records += items.len();
                         batches.push(Batch {
                             items,
-                            now_ms,
+                            booking,
                             reply,
                         });
                     }
                     Job::Prune { now_ms, reply } => {
                         let outcome = self.attempt(|ledger| ledger.prune(now_ms));
                         // Who asked may have left; pruning is done all the same.
+                        let _ = reply.send(outcome);
+                    }
+                    Job::SkipTo { seq, reply } => {
+                        let outcome = self.attempt(|ledger| ledger.skip_to(int(seq)));
                         let _ = reply.send(outcome);
                     }
                     Job::Close => {
@@ -166,11 +181,13 @@ impl Writer {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut fresh = Vec::with_capacity(batches.len());
+        let mut seq = last(&transaction)?;
         for batch in batches {
             let mut of_batch = Vec::with_capacity(batch.items.len());
             for item in batch.items.iter() {
-                let new = insert(&transaction, &item.record, batch.now_ms)?;
+                let new = insert(&transaction, &item.record, (seq + 1, batch.booking))?;
                 if new {
+                    seq += 1;
                     charge(&transaction, item)?;
                 }
                 of_batch.push(new);
@@ -181,18 +198,44 @@ impl Writer {
         Ok(fresh)
     }
 
+    /// Numbers what was booked since the file was opened from `seq` on, past the numbers that were
+    /// given before the file was replaced by an older copy.
+    fn skip_to(&mut self, seq: i64) -> rusqlite::Result<()> {
+        if self.opened >= seq {
+            return Ok(());
+        }
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Through the negative ones, because no number may be there twice in between.
+        transaction.execute(
+            "UPDATE records SET seq = -(seq + ?1) WHERE seq > ?2",
+            params![seq - self.opened, self.opened],
+        )?;
+        transaction.execute("UPDATE records SET seq = -seq WHERE seq < 0", [])?;
+        remember(&transaction, seq)?;
+        transaction.commit()?;
+        self.opened = seq;
+        Ok(())
+    }
+
     fn prune(&mut self, now_ms: u64) -> rusqlite::Result<u64> {
         let keep_ms = u64::try_from(self.options.retention.as_millis()).unwrap_or(u64::MAX);
         let before = int(now_ms.saturating_sub(keep_ms));
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // What is deleted last may be the highest; its number must not be given again.
+        let highest = last(&transaction)?;
         // By booking, not by arrival: an id must stay known as long as it may be settled again.
         let records = transaction.execute(
             "DELETE FROM records WHERE seq IN (SELECT seq FROM records ORDER BY seq LIMIT ?1)
              AND booked_ms < ?2",
             params![int(PRUNE as u64), before],
         )?;
+        if records > 0 {
+            remember(&transaction, highest)?;
+        }
         transaction.execute(
             "DELETE FROM charges WHERE window_end < ?1",
             params![int((now_ms / 1000).saturating_sub(86_400))],
@@ -219,19 +262,41 @@ fn cut(text: &str) -> &str {
     text::cut(text, MAX_TEXT)
 }
 
-/// Books one record; tells whether it was not there.
-fn insert(transaction: &Transaction<'_>, record: &Record, now_ms: u64) -> rusqlite::Result<bool> {
+/// The highest number that a record has or had.
+pub(super) fn last(connection: &Connection) -> rusqlite::Result<i64> {
+    let mut statement = connection.prepare_cached(
+        "SELECT MAX(IFNULL((SELECT MAX(seq) FROM records), 0),
+                    IFNULL((SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'seq'), 0))",
+    )?;
+    statement.query_row([], |row| row.get(0))
+}
+
+/// Keeps `seq` and those below from being given again.
+fn remember(transaction: &Transaction<'_>, seq: i64) -> rusqlite::Result<()> {
+    transaction.execute(
+        "INSERT OR REPLACE INTO meta VALUES ('seq', ?1)",
+        params![seq.to_string()],
+    )?;
+    Ok(())
+}
+
+/// Books one record under the number `seq`; tells whether it was not there.
+fn insert(
+    transaction: &Transaction<'_>,
+    record: &Record,
+    (seq, booking): (i64, Booking),
+) -> rusqlite::Result<bool> {
     // The HTTP handler has checked the id; another one would be the same request forever.
     let id = record.id.parse::<Id>().map_or(0, |id| id.0).to_be_bytes();
     let mut statement = transaction.prepare_cached(
-        "INSERT OR IGNORE INTO records VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,
+        "INSERT OR IGNORE INTO records VALUES (?37, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,
          ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29,
-         ?30, ?31, ?32, ?33, ?34)",
+         ?30, ?31, ?32, ?33, ?34, ?35, ?36)",
     )?;
     let (usage, saved, would) = (&record.usage, &record.saved, &record.would_save);
     let rows = statement.execute(params![
         id,
-        int(now_ms),
+        int(booking.now_ms),
         int(record.at_ms),
         cut(&record.tenant),
         cut(&record.task),
@@ -264,6 +329,9 @@ fn insert(transaction: &Transaction<'_>, record: &Record, now_ms: u64) -> rusqli
         would.cache.0,
         would.batch.0,
         would.offload.0,
+        booking.alone,
+        record.age_secs.map(int),
+        seq,
     ])?;
     Ok(rows == 1)
 }

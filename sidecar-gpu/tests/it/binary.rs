@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use sluice_wire::{AdmitReply, Frame, Over, Settle, SettleReply, SettleRequest, Verdict, Window};
 use tokio::net::TcpStream;
 
-use crate::common::{OPERATOR, SECRET, ask, charge, config_json, frame, item, plan};
+use crate::common::{OPERATOR, Redis, SECRET, ask, charge, config_json, frame, item, plan};
 
 const SLUICE: &str = env!("CARGO_BIN_EXE_sluice");
 
@@ -367,7 +367,7 @@ fn score_answers_line_by_line() {
 #[tokio::test]
 async fn report_reads_the_file_beside_a_running_sidecar_and_asks_it_by_url() {
     let place = Place::new(&json!({}));
-    let process = Process::start(&place.config());
+    let mut process = Process::start(&place.config());
     let mut sender = connect(&process.address).await.unwrap();
     let items = vec![fresh(1, 10), fresh(2, 20)];
     let body = frame(&SettleRequest { items }, b"");
@@ -426,6 +426,12 @@ async fn report_reads_the_file_beside_a_running_sidecar_and_asks_it_by_url() {
     assert_eq!(twice["by"]["tenant:model"][0]["requests"], 4);
     assert_eq!(twice["total"]["cost"]["exact"], "0.0000000016");
 
+    let tuning = run(&["report", "--cache", "--url", &url], "");
+    assert!(tuning.status.success(), "{}", text(&tuning.stderr));
+    assert!(text(&tuning.stdout).contains("not enough data"));
+    let none = run(&["report", "--cache", "--data", "/nowhere"], "");
+    assert!(text(&none.stderr).contains("every ten minutes"));
+
     let refused = run(&["report", "--url", &url, "--token", "wrong"], "");
     assert_eq!(refused.status.code(), Some(1));
     assert!(
@@ -433,6 +439,61 @@ async fn report_reads_the_file_beside_a_running_sidecar_and_asks_it_by_url() {
         "{}",
         text(&refused.stderr)
     );
+    process.signal("-TERM");
+    assert!(process.wait().success());
+    let saved = run(&["report", "--cache", "--config", config, "--json"], "");
+    let saved: Value = serde_json::from_slice(&saved.stdout).unwrap();
+    assert_eq!(saved["goal"]["changed"], 0.05);
+}
+
+#[tokio::test]
+async fn report_shows_what_all_sidecars_on_a_redis_have_booked() {
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
+    let patch = json!({"store": redis.url(), "redis": {"timeout": "2s"}});
+    let places = [Place::new(&patch), Place::new(&patch)];
+    for (place, n) in places.iter().zip(1..) {
+        let mut process = Process::start(&place.config());
+        let mut sender = connect(&process.address).await.unwrap();
+        let items = vec![fresh(n, 10), fresh(n + 10, 10)];
+        let body = frame(&SettleRequest { items }, b"");
+        let (status, _) = call(&mut sender, request("/v1/settle", body))
+            .await
+            .unwrap();
+        assert_eq!(status, 200);
+        process.signal("-TERM");
+        assert!(process.wait().success());
+    }
+    let configs = places.each_ref().map(|place| place.config());
+    let config = configs[0].to_str().unwrap();
+    let json = |args: &[&str]| -> Value {
+        let output = run(&[&["report", "--json"], args].concat(), "");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let shared = json(&["--config", config, "--records", "3"]);
+    assert_eq!(shared["total"]["requests"], 4);
+    assert_eq!(shared["records"].as_array().unwrap().len(), 3);
+    // Both have ended, and said that nothing is missing.
+    assert_eq!(shared["covers"]["complete"], true, "{shared}");
+    let own = json(&["--config", config, "--scope", "local"]);
+    assert_eq!(own["total"]["requests"], 2);
+    let both = json(&["--config", config, "--config", configs[1].to_str().unwrap()]);
+    assert_eq!(both["total"], shared["total"]);
+
+    let process = Process::start(&configs[1]);
+    let url = format!("http://{}", process.address);
+    assert_eq!(json(&["--url", &url])["total"], shared["total"]);
+    redis.kill();
+    let table = run(&["report", "--config", config], "");
+    assert!(table.status.success(), "{}", text(&table.stderr));
+    assert!(
+        text(&table.stdout).contains("INCOMPLETE"),
+        "{}",
+        text(&table.stdout)
+    );
+    assert_eq!(json(&["--url", &url])["covers"]["shared"], false);
 }
 
 #[test]

@@ -107,6 +107,13 @@ impl Sidecar {
         String::from_utf8(body).unwrap()
     }
 
+    /// One of the metrics without labels.
+    pub(crate) async fn metrics_value(&self, name: &str) -> Option<i64> {
+        let text = self.metrics().await;
+        let mut values = text.lines().filter_map(|line| line.split_once(' '));
+        values.find(|(known, _)| *known == name)?.1.parse().ok()
+    }
+
     pub(crate) async fn admit(&self, ask: &AdmitRequest) -> (AdmitReply, Vec<u8>) {
         let (status, body) = self.post("/v1/admit", frame(ask, b"")).await;
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));

@@ -11,4 +11,6 @@ mod budgets;
 mod coalescing;
 mod common;
 mod mtls;
+mod one_ledger;
 mod shared;
+mod tuning;

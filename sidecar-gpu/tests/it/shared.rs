@@ -4,6 +4,7 @@
 use crate::common::{NOW, Redis, Sidecar, ask, charge, item, key, plan, with_answer};
 use redis::Commands;
 use serde_json::{Value, json};
+use sluice::ledger::Booking;
 use sluice_wire::{Over, SettleReply, Unit, Verdict, Window};
 
 fn patch(redis: &Redis) -> Value {
@@ -63,7 +64,10 @@ async fn a_retry_that_reaches_another_sidecar_charges_and_books_once() {
         booked(1, 1)
     );
     assert_eq!(one.settle(vec![item(1, 90)], b"").await, booked(0, 1));
-    let requests = one.report("").await.total.requests + two.report("").await.total.requests;
+    let mut requests = 0;
+    for sidecar in [&one, &two] {
+        requests += sidecar.report("scope=local").await.total.requests;
+    }
     assert_eq!(requests, 2, "over both ledgers");
     let (reply, _) = two
         .admit(&ask(
@@ -111,7 +115,11 @@ async fn a_sidecar_that_died_between_ledger_and_redis_charges_on_the_retry() {
     let sidecar = Sidecar::at(data.path(), &patch(&redis));
     // Booked in the ledger, never told to Redis: what a kill in between leaves.
     let items = std::sync::Arc::new(vec![item(1, 90)]);
-    sidecar.app.ledger().book(items, NOW).await.unwrap();
+    let booking = Booking {
+        now_ms: NOW,
+        alone: false,
+    };
+    sidecar.app.ledger().book(items, booking).await.unwrap();
     assert_eq!(sidecar.settle(vec![item(1, 90)], b"").await, booked(0, 1));
     let (reply, _) = sidecar
         .admit(&ask(

@@ -75,6 +75,7 @@ impl Exchange {
         let request = AdmitRequest {
             id: facts.id.clone(),
             tenant: facts.caller.tenant.clone(),
+            route: facts.route(&plan).name.clone(),
             hold_secs: plan.reserve.hold_secs,
             plans: facts
                 .options
