@@ -1,5 +1,6 @@
 //! The command line.
 
+mod cache;
 mod check;
 mod fetch;
 mod report;
@@ -30,6 +31,7 @@ enum Command {
     Check(check::Args),
     Score(score::Args),
     Report(report::Args),
+    Cache(cache::Args),
 }
 
 /// Runs the command that the process's arguments name.
@@ -42,6 +44,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => return check::run(&args),
         Command::Score(args) => score::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Cache(args) => cache::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

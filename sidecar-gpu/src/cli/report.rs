@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use comfy_table::{CellAlignment, Table, presets};
+use hyper::Method;
 use sluice_wire::Lever;
 
-use super::fetch;
+use super::fetch::Remote;
 use crate::clock::Clock;
 use crate::report::{ByLever, Report, Sums};
 use crate::{config, http, ledger};
@@ -85,8 +86,11 @@ fn load(args: &Args) -> anyhow::Result<Report> {
                 text.push_str(&format!("&{name}={}", ms / 1000));
             }
         }
-        let token = args.token.as_deref().unwrap_or_default();
-        reports.push(fetch::report(url, &text, token)?);
+        let remote = Remote {
+            url: url.clone(),
+            token: args.token.clone().unwrap_or_default(),
+        };
+        reports.push(remote.call(Method::GET, &format!("/report?{text}"), Vec::new())?);
     }
     let mut directories = args.data.clone();
     for file in &args.config {

@@ -193,6 +193,8 @@ async fn book(app: &App, mut items: Vec<Item>) -> Result<SettleReply, ApiError> 
         app.metrics.stored(match outcome {
             Ok(Put::Stored) => "stored",
             Ok(Put::Fenced) => "fenced",
+            Ok(Put::Voided) => "voided",
+            Ok(Put::Refused) => "refused",
             Err(_) => "error",
         });
     }

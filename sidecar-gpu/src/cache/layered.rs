@@ -1,0 +1,229 @@
+//! Two levels: answers that were read from Redis stay a few seconds in this process.
+//!
+//! What others change is heard of by subscription. While that is lost, look-ups go to Redis and
+//! nothing new is kept here; only where Redis fails too do entries still answer, for what is left
+//! of their life here. So a change is unseen for no longer than that life, whatever gets lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+
+use super::redis::{CHANNEL, Change};
+use super::{CacheStore, Entry, Found, Key, Layer, MemoryCache, Put, RedisCache};
+use crate::config::Local;
+use crate::store::{Link, StoreError};
+
+/// Counters of changes; keys share them.
+const SLOTS: usize = 4096;
+/// How often the subscription is tried for life, and how long one step of it may take.
+const PULSE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Pauses before the subscription is tried again.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
+
+/// Memory in front of Redis.
+pub struct Layered {
+    local: MemoryCache,
+    redis: RedisCache,
+    link: Arc<Link>,
+    life_ms: u64,
+    subscribed: AtomicBool,
+    /// Rises whenever everything that was read before may be outdated.
+    epoch: AtomicU64,
+    /// Rises with each change of a key in the slot.
+    changes: Box<[AtomicU64]>,
+}
+
+impl Layered {
+    /// A layer as `local` says over the Redis behind `link`. It is used once
+    /// [`CacheStore::listen`] has subscribed.
+    #[must_use]
+    pub fn new(link: Arc<Link>, local: Local) -> Self {
+        Layered {
+            // Redis knows what was invalidated before this process was there.
+            local: MemoryCache::new(local.memory, 0),
+            redis: RedisCache::new(link.clone()),
+            link,
+            life_ms: u64::try_from(local.life.as_millis()).unwrap_or(u64::MAX),
+            subscribed: AtomicBool::new(false),
+            epoch: AtomicU64::new(0),
+            changes: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    fn slot(&self, key: Key) -> &AtomicU64 {
+        &self.changes[usize::from(u16::from_le_bytes([key.0[0], key.0[1]])) % SLOTS]
+    }
+
+    /// What has to be the same before and after a read for it to be kept.
+    fn version(&self, key: Key) -> (u64, u64) {
+        let load = |it: &AtomicU64| it.load(Ordering::SeqCst);
+        (load(&self.epoch), load(self.slot(key)))
+    }
+
+    fn keep(&self, key: Key, (bytes, until_ms): (&[u8], u64), version: (u64, u64)) {
+        if self.version(key) != version {
+            return;
+        }
+        self.local.keep(key, bytes, until_ms);
+        // A change counts first and drops then: either it is seen here, or it drops what was kept.
+        if self.version(key) != version {
+            self.local.drop_key(key);
+        }
+    }
+
+    fn apply(&self, message: &[u8]) {
+        let rise = |it: &AtomicU64| it.fetch_add(1, Ordering::SeqCst);
+        match Change::read(message) {
+            Some(Change::Put(key, token)) => {
+                rise(self.slot(key));
+                self.local.drop_before(key, token);
+            }
+            Some(Change::Dropped(key)) => {
+                rise(self.slot(key));
+                self.local.drop_key(key);
+            }
+            Some(Change::Tag(tag, at_ms)) => self.local.mark(&tag, at_ms),
+            // What is not understood may be anything.
+            Some(Change::All) | None => {
+                rise(&self.epoch);
+                self.local.drop_all();
+            }
+        }
+    }
+
+    /// Hears changes until the subscription breaks.
+    async fn hear(&self) -> Result<(), StoreError> {
+        let late = |_| StoreError::Timeout(PATIENCE);
+        let client = self.link.listener();
+        let mut pubsub = tokio::time::timeout(PATIENCE, client.get_async_pubsub())
+            .await
+            .map_err(late)??;
+        tokio::time::timeout(PATIENCE, pubsub.subscribe(CHANNEL))
+            .await
+            .map_err(late)??;
+        let (mut sink, mut stream) = pubsub.split();
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.local.drop_all();
+        self.subscribed.store(true, Ordering::SeqCst);
+        let mut pulse = tokio::time::interval(PULSE);
+        loop {
+            tokio::select! {
+                message = stream.next() => match message {
+                    Some(message) => self.apply(message.get_payload_bytes()),
+                    None => return Ok(()),
+                },
+                _ = pulse.tick() => {
+                    tokio::time::timeout(PATIENCE, sink.ping::<redis::Value>())
+                        .await
+                        .map_err(late)??;
+                }
+            }
+        }
+    }
+}
+
+impl CacheStore for Layered {
+    fn get(&self, key: Key, now_ms: u64) -> BoxFuture<'_, Result<Found, StoreError>> {
+        Box::pin(async move {
+            let version = self.version(key);
+            let subscribed = self.subscribed.load(Ordering::SeqCst);
+            if subscribed && let Found::Entry(entry) = self.local.look_up(key, now_ms) {
+                return Ok(Found::Entry(entry));
+            }
+            match self.redis.fetch(key, now_ms).await {
+                Ok((Found::Entry(entry), bytes)) => {
+                    if subscribed {
+                        let until_ms = now_ms.saturating_add(self.life_ms).min(entry.keep_ms);
+                        self.keep(key, (&bytes, until_ms), version);
+                    }
+                    Ok(Found::Entry(entry))
+                }
+                Ok((found, _)) => Ok(found),
+                Err(error) if !subscribed => match self.local.look_up(key, now_ms) {
+                    Found::Entry(entry) => Ok(Found::Entry(entry)),
+                    _ => Err(error),
+                },
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    /// Only what is read is kept here as well: most answers are never asked for again.
+    fn put(&self, key: Key, entry: Entry) -> BoxFuture<'_, Result<Put, StoreError>> {
+        let token = entry.token;
+        Box::pin(async move {
+            let put = self.redis.put(key, entry).await?;
+            if put == Put::Stored {
+                self.slot(key).fetch_add(1, Ordering::SeqCst);
+                self.local.drop_before(key, token);
+            }
+            Ok(put)
+        })
+    }
+
+    fn remove(&self, key: Key) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async move {
+            let dropped = self.redis.remove(key).await?;
+            self.slot(key).fetch_add(1, Ordering::SeqCst);
+            self.local.drop_key(key);
+            Ok(dropped)
+        })
+    }
+
+    fn clear(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.redis.clear().await?;
+            self.epoch.fetch_add(1, Ordering::SeqCst);
+            self.local.drop_all();
+            Ok(())
+        })
+    }
+
+    fn invalidate<'a>(
+        &'a self,
+        tag: &'a str,
+        now_ms: u64,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(async move {
+            self.local.mark(tag, now_ms);
+            let at_ms = self.redis.invalidate(tag, now_ms).await?;
+            Ok(at_ms.saturating_add(self.life_ms))
+        })
+    }
+
+    fn sweep(&self, now_ms: u64) {
+        self.local.sweep(now_ms);
+    }
+
+    fn layers(&self) -> Vec<Layer> {
+        let local = Layer {
+            subscribed: Some(self.subscribed.load(Ordering::SeqCst)),
+            ..self.local.layer("local")
+        };
+        vec![local, self.redis.layer()]
+    }
+
+    fn listen(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let [least, most] = PAUSES;
+            let mut pause = least;
+            loop {
+                let outcome = self.hear().await;
+                if self.subscribed.swap(false, Ordering::SeqCst) {
+                    self.epoch.fetch_add(1, Ordering::SeqCst);
+                    pause = least;
+                    match outcome {
+                        Ok(()) => log::warn!("redis ended the subscription to changes"),
+                        Err(error) => log::warn!("the subscription to changes is lost: {error}"),
+                    }
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(most);
+            }
+        })
+    }
+}
