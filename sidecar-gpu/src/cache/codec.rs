@@ -30,7 +30,7 @@ const PACKED: u8 = 1;
 #[derive(Serialize, Deserialize)]
 struct Head<'a> {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    tags: Cow<'a, Vec<String>>,
+    tags: Cow<'a, [String]>,
     entry: Cow<'a, EntryHead>,
 }
 

@@ -4,19 +4,19 @@
 //! nothing new is kept here; only where Redis fails too do entries still answer, for what is left
 //! of their life here. So a change is unseen for no longer than that life, whatever gets lost.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 
 use super::redis::{CHANNEL, Change};
-use super::{CacheStore, Entry, Found, Key, Layer, MemoryCache, Put, RedisCache};
+use super::{CacheStore, Entry, Found, Key, Layer, MemoryCache, Put, RedisCache, codec};
 use crate::config::Local;
 use crate::store::{Link, StoreError};
 
-/// Counters of changes; keys share them.
+/// Slots that count changes; keys share them.
 const SLOTS: usize = 4096;
 /// How often the subscription is tried for life, and how long one step of it may take.
 const PULSE: Duration = Duration::from_secs(1);
@@ -33,8 +33,16 @@ pub struct Layered {
     subscribed: AtomicBool,
     /// Rises whenever everything that was read before may be outdated.
     epoch: AtomicU64,
-    /// Rises with each change of a key in the slot.
-    changes: Box<[AtomicU64]>,
+    changes: Box<[Mutex<Slot>]>,
+}
+
+/// What changed last among the keys that share it.
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    /// How many changes there were.
+    version: u64,
+    /// Token of the answer that the last one put; `u64::MAX` where it dropped one.
+    token: u64,
 }
 
 impl Layered {
@@ -50,48 +58,57 @@ impl Layered {
             life_ms: u64::try_from(local.life.as_millis()).unwrap_or(u64::MAX),
             subscribed: AtomicBool::new(false),
             epoch: AtomicU64::new(0),
-            changes: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
+            changes: (0..SLOTS).map(|_| Mutex::default()).collect(),
         }
     }
 
-    fn slot(&self, key: Key) -> &AtomicU64 {
-        &self.changes[usize::from(u16::from_le_bytes([key.0[0], key.0[1]])) % SLOTS]
+    fn slot(&self, key: Key) -> MutexGuard<'_, Slot> {
+        let index = usize::from(u16::from_le_bytes([key.0[0], key.0[1]])) % SLOTS;
+        self.changes[index]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What has to be the same before and after a read for it to be kept.
+    /// What is compared before and after a read.
     fn version(&self, key: Key) -> (u64, u64) {
-        let load = |it: &AtomicU64| it.load(Ordering::SeqCst);
-        (load(&self.epoch), load(self.slot(key)))
+        (self.epoch.load(Ordering::SeqCst), self.slot(key).version)
     }
 
-    fn keep(&self, key: Key, (bytes, until_ms): (&[u8], u64), version: (u64, u64)) {
-        if self.version(key) != version {
+    /// Keeps what was read since `version`, unless it may be outdated by now.
+    fn keep(&self, key: Key, (bytes, until_ms): (&[u8], u64), (epoch, version): (u64, u64)) {
+        let slot = self.slot(key);
+        // A single change since may be the very answer that was read, told a little later.
+        let told = slot.version == version + 1 && codec::token(bytes) >= slot.token;
+        if slot.version != version && !told {
             return;
         }
         self.local.keep(key, bytes, until_ms);
-        // A change counts first and drops then: either it is seen here, or it drops what was kept.
-        if self.version(key) != version {
+        // The epoch rises before everything is dropped: either it is seen here, or this is dropped.
+        if self.epoch.load(Ordering::SeqCst) != epoch {
             self.local.drop_key(key);
         }
     }
 
+    /// `key`'s answer gave way to one that was fetched under `token`, or (`u64::MAX`) to none.
+    fn changed(&self, key: Key, token: u64) {
+        let mut slot = self.slot(key);
+        slot.version += 1;
+        slot.token = token;
+        self.local.drop_before(key, token);
+    }
+
+    fn changed_all(&self) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.local.drop_all();
+    }
+
     fn apply(&self, message: &[u8]) {
-        let rise = |it: &AtomicU64| it.fetch_add(1, Ordering::SeqCst);
         match Change::read(message) {
-            Some(Change::Put(key, token)) => {
-                rise(self.slot(key));
-                self.local.drop_before(key, token);
-            }
-            Some(Change::Dropped(key)) => {
-                rise(self.slot(key));
-                self.local.drop_key(key);
-            }
+            Some(Change::Put(key, token)) => self.changed(key, token),
+            Some(Change::Dropped(key)) => self.changed(key, u64::MAX),
             Some(Change::Tag(tag, at_ms)) => self.local.mark(&tag, at_ms),
             // What is not understood may be anything.
-            Some(Change::All) | None => {
-                rise(&self.epoch);
-                self.local.drop_all();
-            }
+            Some(Change::All) | None => self.changed_all(),
         }
     }
 
@@ -106,8 +123,7 @@ impl Layered {
             .await
             .map_err(late)??;
         let (mut sink, mut stream) = pubsub.split();
-        self.epoch.fetch_add(1, Ordering::SeqCst);
-        self.local.drop_all();
+        self.changed_all();
         self.subscribed.store(true, Ordering::SeqCst);
         let mut pulse = tokio::time::interval(PULSE);
         loop {
@@ -158,8 +174,7 @@ impl CacheStore for Layered {
         Box::pin(async move {
             let put = self.redis.put(key, entry).await?;
             if put == Put::Stored {
-                self.slot(key).fetch_add(1, Ordering::SeqCst);
-                self.local.drop_before(key, token);
+                self.changed(key, token);
             }
             Ok(put)
         })
@@ -168,8 +183,7 @@ impl CacheStore for Layered {
     fn remove(&self, key: Key) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(async move {
             let dropped = self.redis.remove(key).await?;
-            self.slot(key).fetch_add(1, Ordering::SeqCst);
-            self.local.drop_key(key);
+            self.changed(key, u64::MAX);
             Ok(dropped)
         })
     }
@@ -177,8 +191,7 @@ impl CacheStore for Layered {
     fn clear(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             self.redis.clear().await?;
-            self.epoch.fetch_add(1, Ordering::SeqCst);
-            self.local.drop_all();
+            self.changed_all();
             Ok(())
         })
     }

@@ -101,7 +101,10 @@ impl MemoryCache {
 
     /// Drops `key`'s entry; whether there was one.
     pub(super) fn drop_key(&self, key: Key) -> bool {
-        self.kept.remove(&key).is_some()
+        // `remove` would return what `invalidate_all` has hidden and not yet freed.
+        let there = self.kept.contains_key(&key);
+        self.kept.invalidate(&key);
+        there
     }
 
     /// Drops `key`'s entry where it was fetched under an earlier lease than `token`.

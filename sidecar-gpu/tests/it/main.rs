@@ -8,6 +8,10 @@
 mod api;
 mod binary;
 mod budgets;
+mod cache;
 mod common;
+mod layers;
 mod mtls;
+mod properties;
+mod servers;
 mod shared;
