@@ -29,7 +29,7 @@ const PACKED: u8 = 1;
 /// What stands before the answer.
 #[derive(Serialize, Deserialize)]
 struct Head<'a> {
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "<[String]>::is_empty")]
     tags: Cow<'a, [String]>,
     entry: Cow<'a, EntryHead>,
 }

@@ -9,6 +9,7 @@ mod api;
 mod binary;
 mod budgets;
 mod cache;
+mod commands;
 mod common;
 mod layers;
 mod mtls;
