@@ -112,8 +112,8 @@ impl Layered {
         }
     }
 
-    /// Hears changes until the subscription breaks.
-    async fn hear(&self) -> Result<(), StoreError> {
+    /// Hears changes until the subscription breaks; `heard` tells whether there was one.
+    async fn hear(&self, heard: &mut bool) -> Result<(), StoreError> {
         let late = |_| StoreError::Timeout(PATIENCE);
         let client = self.link.listener();
         let mut pubsub = tokio::time::timeout(PATIENCE, client.get_async_pubsub())
@@ -123,8 +123,8 @@ impl Layered {
             .await
             .map_err(late)??;
         let (mut sink, mut stream) = pubsub.split();
-        self.changed_all();
-        self.subscribed.store(true, Ordering::SeqCst);
+        let _subscribed = Subscribed::begin(self);
+        *heard = true;
         let mut pulse = tokio::time::interval(PULSE);
         loop {
             tokio::select! {
@@ -139,6 +139,26 @@ impl Layered {
                 }
             }
         }
+    }
+}
+
+/// The time in which changes are heard of; it ends also where nobody polls any more.
+struct Subscribed<'a>(&'a Layered);
+
+impl<'a> Subscribed<'a> {
+    /// What was read before may have changed unheard.
+    fn begin(layered: &'a Layered) -> Self {
+        layered.changed_all();
+        layered.subscribed.store(true, Ordering::SeqCst);
+        Subscribed(layered)
+    }
+}
+
+impl Drop for Subscribed<'_> {
+    fn drop(&mut self) {
+        self.0.subscribed.store(false, Ordering::SeqCst);
+        // What is being read at this moment is not kept.
+        self.0.epoch.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -225,9 +245,9 @@ impl CacheStore for Layered {
             let [least, most] = PAUSES;
             let mut pause = least;
             loop {
-                let outcome = self.hear().await;
-                if self.subscribed.swap(false, Ordering::SeqCst) {
-                    self.epoch.fetch_add(1, Ordering::SeqCst);
+                let mut heard = false;
+                let outcome = self.hear(&mut heard).await;
+                if heard {
                     pause = least;
                     match outcome {
                         Ok(()) => log::warn!("redis ended the subscription to changes"),
@@ -238,5 +258,90 @@ impl CacheStore for Layered {
                 pause = (pause * 2).min(most);
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use sluice_wire::EntryHead;
+
+    use super::*;
+    use crate::config::{Patience, Secret};
+
+    const KEY: Key = Key([1; 32]);
+
+    /// Over a Redis that is not there: what is tested does not ask it.
+    fn layered() -> Layered {
+        let patience = Patience {
+            timeout: PATIENCE,
+            failures: 1,
+            pause: PATIENCE,
+        };
+        let link = Link::new(&Secret::new("redis://127.0.0.1:1"), patience).unwrap();
+        let local = Local {
+            memory: 1 << 20,
+            life: Duration::from_secs(5),
+        };
+        Layered::new(Arc::new(link), local)
+    }
+
+    fn bytes(token: u64) -> Vec<u8> {
+        let entry = Entry {
+            stored_ms: 1,
+            built_ms: 1,
+            fresh_ms: 100,
+            stale_ms: 100,
+            keep_ms: 100,
+            token,
+            tags: Vec::new(),
+            head: EntryHead::default(),
+            body: Bytes::new(),
+        };
+        entry.encode().unwrap()
+    }
+
+    /// Whether an answer of token 5 is kept, during whose reading `meanwhile` happened.
+    fn kept(meanwhile: impl FnOnce(&Layered)) -> bool {
+        let layered = layered();
+        let version = layered.version(KEY);
+        meanwhile(&layered);
+        layered.keep(KEY, (&bytes(5), 100), version);
+        matches!(layered.local.look_up(KEY, 50), Found::Entry(_))
+    }
+
+    #[test]
+    fn what_changed_while_it_was_read_is_not_kept() {
+        assert!(kept(|_| {}));
+        assert!(!kept(|it| it.changed(KEY, u64::MAX)), "dropped");
+        assert!(!kept(|it| it.changed(KEY, 6)), "replaced");
+        assert!(kept(|it| it.changed(KEY, 5)), "its own putting, told late");
+        assert!(
+            !kept(|it| {
+                it.changed(KEY, 6);
+                it.changed(KEY, 5);
+            }),
+            "two changes, of which the last alone is known"
+        );
+        assert!(!kept(Layered::changed_all));
+        assert!(!kept(|it| drop(Subscribed::begin(it))));
+        assert!(kept(|it| it.changed(Key([2; 32]), u64::MAX)), "another key");
+    }
+
+    #[test]
+    fn a_message_does_what_it_says_and_one_that_is_not_understood_empties_the_layer() {
+        let after = |message: &[u8]| {
+            let layered = layered();
+            layered.keep(KEY, (&bytes(5), 100), layered.version(KEY));
+            layered.apply(message);
+            matches!(layered.local.look_up(KEY, 50), Found::Entry(_))
+        };
+        let put = |token: u64| [b"p", &KEY.0[..], format!("{token:016}").as_bytes()].concat();
+        assert!(after(&put(5)), "the same");
+        assert!(!after(&put(6)), "a later one");
+        assert!(!after(&[b"d", &KEY.0[..]].concat()));
+        assert!(after(&[b"d", &[2; 32][..]].concat()), "another key");
+        assert!(!after(b"a"));
+        assert!(!after(b"a message of a later version"));
     }
 }

@@ -132,14 +132,55 @@ async fn what_a_later_lease_fetched_stays_on_both_levels() {
 
 #[tokio::test]
 async fn without_a_subscription_nothing_is_kept_here() {
-    let Some(redis) = Redis::start() else { return };
+    let Some(mut redis) = Redis::start() else {
+        return;
+    };
     let sidecar = deaf(&redis, "1h");
     sidecar
         .settle(vec![with_answer(item(1, 1), key(1), 1)], b"a")
         .await;
     assert!(sidecar.hit(key(1)).await.is_some());
+    redis.kill();
+    assert_eq!(sidecar.hit(key(1)).await, None);
+}
+
+#[tokio::test]
+async fn a_layer_that_does_not_listen_any_more_is_not_used_while_redis_answers() {
+    let Some(redis) = Redis::start() else { return };
+    let sidecar = deaf(&redis, "1h");
+    let app = sidecar.app.clone();
+    let listening = tokio::spawn(async move { app.listen().await });
+    until("it subscribes", async || subscribed(&sidecar).await).await;
+    sidecar
+        .settle(vec![with_answer(item(1, 1), key(1), 1)], b"a")
+        .await;
+    assert!(sidecar.hit(key(1)).await.is_some());
+    listening.abort();
+    until("it is deaf", async || !subscribed(&sidecar).await).await;
     steal(&redis, 1);
     assert_eq!(sidecar.hit(key(1)).await, None);
+}
+
+#[tokio::test]
+async fn a_tags_stamp_outlives_the_longest_answer_that_is_built_on_it() {
+    let Some(redis) = Redis::start() else { return };
+    let sidecar = deaf(&redis, "1h");
+    let mut client = redis.client().get_connection().unwrap();
+    for (n, ttl_secs) in [(1, 60), (2, 7_200), (3, 600)] {
+        let mut item = tagged(n, "acme/doc:1", u64::from(n), b"a");
+        item.store.as_mut().unwrap().ttl_secs = ttl_secs;
+        sidecar.advance(1);
+        sidecar.settle(vec![item], b"a").await;
+        for stamp in ["{sluice}:t:acme/doc:1", "{sluice}:t:/doc:1"] {
+            let left: u64 = client.pttl(stamp).unwrap();
+            let longest = ttl_secs.max(if n > 1 { 7_200 } else { 0 }) * 1_000;
+            let slack = 86_400_000;
+            assert!(
+                (longest + slack - 60_000..=longest + slack).contains(&left),
+                "{n}: {left}"
+            );
+        }
+    }
 }
 
 #[tokio::test]
