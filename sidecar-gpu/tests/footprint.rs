@@ -175,7 +175,7 @@ fn key(n: u64) -> Key {
 fn a_million_answers_cost_what_is_charged_and_no_more_time_than_ten_thousand() {
     let cache = MemoryCache::new(4 << 30, NOW - 10_000);
     let mut state = 1;
-    let samples: Vec<Entry> = (0..1_000).map(|_| entry(answer(&mut state, 800))).collect();
+    let samples: Vec<Entry> = (0..1_000).map(|_| entry(answer(&mut state, 580))).collect();
     let packed = samples
         .iter()
         .map(|it| it.encode().unwrap().len())
