@@ -32,20 +32,26 @@ pub(super) async fn invalidate(
             return Err(ApiError::new(Kind::Malformed, message));
         }
     }
-    let tenant = match (viewer, asked.tenant) {
-        (Viewer::Operator, tenant) => tenant,
+    let (who, tenant) = match (viewer, asked.tenant) {
+        (Viewer::Operator, tenant) => ("an operator", tenant),
+        (Viewer::Tenant(own), _) if own.is_empty() => {
+            return Err(ApiError::new(
+                Kind::Forbidden,
+                "expected the token of a tenant with a name: without one it would mean everyone",
+            ));
+        }
         (Viewer::Tenant(own), Some(other)) if own != other => {
             return Err(ApiError::new(
                 Kind::Forbidden,
                 "tenant: expected the token's own, found another",
             ));
         }
-        (Viewer::Tenant(own), _) => Some(own),
+        (Viewer::Tenant(own), _) => ("its tenant", Some(own)),
     };
     let tag = scoped_tag(tenant.as_deref(), &asked.tag);
     let at_ms = app.clock.now_ms();
     let everywhere_ms = app.cache.invalidate(&tag, at_ms).await?;
-    log::info!(target: "sluice::audit", "cache: invalidated tag {tag:?}");
+    log::info!(target: "sluice::audit", "cache: {who} invalidated tag {tag:?}");
     Ok(Json(Invalidated {
         at_ms,
         everywhere_ms,

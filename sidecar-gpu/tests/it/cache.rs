@@ -104,6 +104,19 @@ async fn a_tag_without_a_tenant_is_everyones_and_only_an_operator_may_mean_every
 }
 
 #[tokio::test]
+async fn the_token_of_a_tenant_without_a_name_does_not_mean_everyone() {
+    let sidecar = Sidecar::new(&json!({"tenants": {"": "nobody", "acme": ACME}}));
+    sidecar
+        .settle(vec![tagged(1, "/doc:1", 0, b"a")], b"a")
+        .await;
+    let (status, _) = sidecar
+        .ask(INVALIDATE, "nobody", &json!({"tag": "doc:1"}))
+        .await;
+    assert_eq!(status, 403);
+    assert!(sidecar.hit(key(1)).await.is_some());
+}
+
+#[tokio::test]
 async fn a_malformed_invalidation_is_refused_with_what_is_wrong() {
     let sidecar = Sidecar::new(&json!({}));
     for (body, part) in [
