@@ -319,6 +319,18 @@ mod tests {
         assert_eq!(left.count(), 5);
     }
 
+    #[tokio::test]
+    async fn a_large_answer_is_packed_elsewhere_and_kept_all_the_same() {
+        let cache = cache(64 << 20);
+        let large = entry(60_000, 3 << 20);
+        let body = large.body.clone();
+        assert_eq!(cache.put(key(1), large).await.unwrap(), Put::Stored);
+        let Found::Entry(kept) = get(&cache, 1, 2_000) else {
+            panic!("nothing is kept");
+        };
+        assert!(kept.body == body);
+    }
+
     #[test]
     fn an_answer_larger_than_the_cache_is_not_kept() {
         let cache = cache(1_000);

@@ -18,6 +18,7 @@ use clap::{Parser, Subcommand};
     about = "Cuts what LLM inference costs: the sidecar of Sluice's Envoy filter, and its tools",
     after_help = "Examples:\n  sluice check sluice.yaml\n  sluice serve --config sluice.yaml\n  \
                   sluice report --config sluice.yaml --by task,model\n  \
+                  sluice cache stats --url http://127.0.0.1:8089\n  \
                   sluice score < prompts.jsonl"
 )]
 struct Cli {

@@ -21,25 +21,45 @@ fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-#[tokio::test]
-async fn a_redis_behind_tls_is_trusted_by_the_authority_that_the_config_names() {
-    let files = tempfile::tempdir().unwrap();
-    let ours = authority();
-    let (cert, key_pem) = issue(&ours, "localhost");
-    let write = |name: &str, text: &str| {
-        let path = files.path().join(name);
+/// Certificates of a server, as Redis's options and as files.
+struct Certificates {
+    options: String,
+    ca: String,
+    files: tempfile::TempDir,
+}
+
+impl Certificates {
+    fn of(name: &str) -> Self {
+        let ours = authority();
+        let (cert, key) = issue(&ours, name);
+        let mut all = Certificates {
+            options: String::new(),
+            ca: String::new(),
+            files: tempfile::tempdir().unwrap(),
+        };
+        let (cert, key) = (all.write("cert.pem", &cert), all.write("key.pem", &key));
+        all.ca = all.write("ca.pem", &ours.pem());
+        all.options = format!(
+            "--tls-cert-file {cert} --tls-key-file {key} --tls-ca-cert-file {} --tls-auth-clients no",
+            all.ca
+        );
+        all
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.files.path().join(name);
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
-    };
-    let (cert, key_file, ca) = (
-        write("cert.pem", &cert),
-        write("key.pem", &key_pem),
-        write("ca.pem", &ours.pem()),
-    );
+    }
+}
+
+#[tokio::test]
+async fn a_redis_behind_tls_is_trusted_by_the_authority_that_the_config_names() {
+    let certificates = Certificates::of("localhost");
     let [port] = free();
     let options = words(&format!(
-        "--tls-port {port} --bind 127.0.0.1 --tls-cert-file {cert} --tls-key-file {key_file} \
-         --tls-ca-cert-file {ca} --tls-auth-clients no"
+        "--tls-port {port} --bind 127.0.0.1 {}",
+        certificates.options
     ));
     let Some(_redis) = Redis::start_with(&options) else {
         return;
@@ -51,7 +71,7 @@ async fn a_redis_behind_tls_is_trusted_by_the_authority_that_the_config_names() 
             "redis": {"timeout": "2s", "ca": ca},
         })
     };
-    let sidecar = Sidecar::new(&patch(&ca));
+    let sidecar = Sidecar::new(&patch(&certificates.ca));
     let app = sidecar.app.clone();
     tokio::spawn(async move { app.listen().await });
     sidecar
@@ -64,7 +84,7 @@ async fn a_redis_behind_tls_is_trusted_by_the_authority_that_the_config_names() 
     })
     .await;
 
-    let stranger = Sidecar::new(&patch(&write("other.pem", &authority().pem())));
+    let stranger = Sidecar::new(&patch(&certificates.write("other.pem", &authority().pem())));
     assert_eq!(stranger.hit(key(1)).await, None);
     let text = stranger.metrics().await;
     assert!(
@@ -73,14 +93,22 @@ async fn a_redis_behind_tls_is_trusted_by_the_authority_that_the_config_names() 
     );
 }
 
-/// Three masters that share the slots.
-fn cluster() -> Option<(Vec<Redis>, String)> {
+/// Three masters that share the slots, by TLS or without.
+fn cluster(certificates: Option<&Certificates>) -> Option<(Vec<Redis>, String)> {
+    let (port_option, more, scheme) = match certificates {
+        None => ("--port", "", "redis+cluster"),
+        Some(it) => (
+            "--tls-cluster yes --tls-port",
+            &*it.options,
+            "rediss+cluster",
+        ),
+    };
     let ports = [free::<2>(), free(), free()];
     let mut nodes = Vec::new();
     for [port, bus] in ports {
         nodes.push(Redis::start_with(&words(&format!(
-            "--port {port} --bind 127.0.0.1 --cluster-enabled yes --cluster-port {bus} \
-             --cluster-node-timeout 5000"
+            "{port_option} {port} --bind 127.0.0.1 --cluster-enabled yes --cluster-port {bus} \
+             --cluster-node-timeout 5000 {more}"
         )))?);
     }
     let ranges = [(0, 5460), (5461, 10922), (10923, 16383)];
@@ -99,7 +127,7 @@ fn cluster() -> Option<(Vec<Redis>, String)> {
         }
     }
     let hosts = ports.map(|[port, _]| format!("127.0.0.1:{port}")).join(",");
-    Some((nodes, format!("redis+cluster://{hosts}")))
+    Some((nodes, format!("{scheme}://{hosts}")))
 }
 
 async fn joined(nodes: &[Redis]) {
@@ -118,7 +146,7 @@ async fn joined(nodes: &[Redis]) {
 
 #[tokio::test]
 async fn a_cluster_spreads_answers_and_keeps_budgets_tags_and_layers() {
-    let Some((nodes, url)) = cluster() else {
+    let Some((nodes, url)) = cluster(None) else {
         return;
     };
     joined(&nodes).await;
@@ -189,5 +217,26 @@ async fn a_cluster_spreads_answers_and_keeps_budgets_tags_and_layers() {
     }
     assert_eq!(one.hit(key(77)).await, None);
     let text = one.metrics().await;
+    assert!(text.contains("sluice_redis_errors 0"), "{text}");
+}
+
+#[tokio::test]
+async fn a_cluster_behind_tls_is_reached_through_any_of_its_nodes() {
+    let certificates = Certificates::of("127.0.0.1");
+    let Some((nodes, url)) = cluster(Some(&certificates)) else {
+        return;
+    };
+    joined(&nodes).await;
+    let sidecar = Sidecar::new(&json!({
+        "store": url,
+        "redis": {"timeout": "5s", "ca": certificates.ca},
+    }));
+    for n in 1..=10 {
+        sidecar
+            .settle(vec![tagged(n, "acme/doc:1", 0, &[n])], &[n])
+            .await;
+        assert_eq!(sidecar.hit(key(n)).await, Some(vec![n]));
+    }
+    let text = sidecar.metrics().await;
     assert!(text.contains("sluice_redis_errors 0"), "{text}");
 }
