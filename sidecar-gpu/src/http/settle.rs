@@ -239,10 +239,12 @@ async fn keep(app: &App, item: &Item, now_ms: u64) {
         app.metrics.stored(match put {
             Ok(Put::Stored) => "stored",
             Ok(Put::Fenced) => "fenced",
+            Ok(Put::Voided) => "voided",
+            Ok(Put::Refused) => "refused",
             Err(_) => "error",
         });
         // Also where it could not be kept: those who wait have it all the same.
-        if !matches!(put, Ok(Put::Fenced)) {
+        if !matches!(put, Ok(Put::Fenced | Put::Voided)) {
             told = awaited;
         }
     }

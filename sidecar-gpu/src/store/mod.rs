@@ -1,9 +1,13 @@
 //! What every shared store has in common: how it is reached and how it fails.
 
+mod address;
 mod breaker;
+mod conn;
 mod link;
 
+pub use address::{Address, FORMS};
 pub use breaker::{Breaker, Permit, State};
+pub use conn::Conn;
 pub use link::{Link, LinkStats};
 
 /// Why a store did not do what it was asked. The caller has a declared fallback for each use.

@@ -8,9 +8,14 @@
 mod api;
 mod binary;
 mod budgets;
+mod cache;
 mod coalescing;
+mod commands;
 mod common;
+mod layers;
 mod mtls;
 mod one_ledger;
+mod properties;
+mod servers;
 mod shared;
 mod tuning;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use sluice_wire::{
     CacheResult, EntryHead, Lease, LeaseEnd, Lever, Outcome, Record, Release, Settle, Store, Usage,
-    Usd,
+    Usd, scoped_tag,
 };
 
 use super::facts::Facts;
@@ -154,13 +154,12 @@ impl Facts {
 
     /// Its tags as they are stored: those of one tenant are not another's.
     fn scoped_tags(&self, scope: Scope) -> Vec<String> {
+        let tenant = match scope {
+            Scope::Global => None,
+            Scope::Tenant => Some(self.caller.tenant.as_str()),
+        };
         let tags = self.tags.iter();
-        match scope {
-            Scope::Global => tags.cloned().collect(),
-            Scope::Tenant => tags
-                .map(|tag| format!("{}/{tag}", self.caller.tenant))
-                .collect(),
-        }
+        tags.map(|tag| scoped_tag(tenant, tag)).collect()
     }
 
     /// Puts an estimate where upstream reported nothing, or not all; says whether it did.
