@@ -55,7 +55,7 @@ pub mod header {
 pub mod path {
     /// Reserve budget and look up caches.
     pub const ADMIT: &str = "/v1/admit";
-    /// As [`ADMIT`], once another request's answer is there, or the wait is over.
+    /// As [`ADMIT`], once another request's answer is there, or [`crate::CacheAsk::wait_ms`] is over.
     pub const WAIT: &str = "/v1/wait";
     /// Book what a request used, release its reservation, store its answer.
     pub const SETTLE: &str = "/v1/settle";

@@ -174,6 +174,11 @@ impl Link {
         };
         match &outcome {
             Ok(_) => permit.succeeded(),
+            // A store that is full says so at once, and goes on answering what it has.
+            Err(error) if error.is_full() => {
+                self.count(error);
+                permit.succeeded();
+            }
             Err(error) => {
                 self.count(error);
                 if permit.failed(self.now_ms()) {

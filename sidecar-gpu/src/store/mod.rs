@@ -33,6 +33,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the store only had no room for what it was to keep.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, StoreError::Redis(error) if error.code() == Some("OOM"))
+    }
+
     /// The word for it in metrics.
     #[must_use]
     pub fn kind(&self) -> &'static str {
