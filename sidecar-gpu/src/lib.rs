@@ -10,6 +10,7 @@ pub mod http;
 pub mod ledger;
 pub mod metrics;
 pub mod report;
+pub mod semantic;
 pub mod server;
 pub mod store;
 mod text;
