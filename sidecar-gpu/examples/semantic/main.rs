@@ -40,7 +40,10 @@ enum Command {
     Measure {
         /// Holds texts.jsonl, vectors.f32 and vocab.txt.
         #[arg(long, env = "SLUICE_VECTORS")]
-        vectors: PathBuf,
+        vectors: Option<PathBuf>,
+        /// False hits to print.
+        #[arg(long, default_value_t = 30)]
+        shown: usize,
         /// Rows as a JSON list on stdout, the rest on stderr.
         #[arg(long)]
         json: bool,
@@ -54,7 +57,11 @@ fn main() -> Result<()> {
             let intents = data::intents()?.context("training needs BANKING77")?;
             train::train(&intents, &vectors, &into)
         }
-        Command::Measure { vectors, json } => measure::measure(&vectors, json),
+        Command::Measure {
+            vectors,
+            shown,
+            json,
+        } => measure::measure(vectors.as_deref(), shown, json),
     }
 }
 

@@ -13,9 +13,6 @@ use crate::vectors::{Vectors, dot};
 /// Cosines below which no index would bring a candidate.
 const NEAR: f32 = 0.7;
 
-/// False hits that are printed.
-const SHOWN: usize = 30;
-
 /// Answers of the stream that are given from cosine alone, for comparison.
 const COSINES: [f32; 4] = [0.9, 0.94, 0.97, 0.98];
 
@@ -23,10 +20,15 @@ const COSINES: [f32; 4] = [0.9, 0.94, 0.97, 0.98];
 const THRESHOLDS: [f32; 6] = [0.9, 0.95, 0.97, 0.98, 0.985, 0.99];
 
 /// Measures what is present.
-pub(crate) fn measure(folder: &Path, json: bool) -> Result<()> {
+pub(crate) fn measure(folder: Option<&Path>, shown: usize, json: bool) -> Result<()> {
+    let mut report = Report::new(json, shown);
+    time(&mut report);
+    let Some(folder) = folder else {
+        report.say("skipped: precision and recall need SLUICE_VECTORS (docs/semantic-cache.md)");
+        return report.finish();
+    };
     let vectors = Vectors::read(folder)?;
     let words = crate::vectors::vocabulary(folder)?;
-    let mut report = Report::new(json);
     if let Some(pairs) = data::labelled()? {
         quora(&pairs, &vectors, &words, &mut report)?;
     }
@@ -34,6 +36,46 @@ pub(crate) fn measure(folder: &Path, json: bool) -> Result<()> {
         stream(&intents, &vectors, &words, &mut report)?;
     }
     report.finish()
+}
+
+/// What a question and a candidate cost, on generated pairs.
+fn time(report: &mut Report) {
+    let pairs = crate::train::pairs(&[]);
+    let began = Instant::now();
+    let read: Vec<(Question, Question)> = pairs
+        .iter()
+        .map(|pair| (Question::read(&pair.a), Question::read(&pair.b)))
+        .collect();
+    let reading = began.elapsed().as_secs_f64() * 1e6 / (2 * pairs.len()) as f64;
+    let began = Instant::now();
+    let verdicts: Vec<Verdict> = read.iter().map(|(a, b)| judge(a, b, 0.97, None)).collect();
+    let comparing = began.elapsed().as_secs_f64() * 1e6 / pairs.len() as f64;
+    report.row("time to read a question", reading, "µs");
+    report.row("time of one comparison", comparing, "µs");
+    for same in [true, false] {
+        let of = pairs
+            .iter()
+            .zip(&verdicts)
+            .filter(|(pair, _)| pair.same == same);
+        let all = of.clone().count().max(1) as f64;
+        let share = |count: usize| count as f64 / all * 100.0;
+        let refused = of
+            .clone()
+            .filter(|(_, one)| matches!(one, Verdict::Refused(_)));
+        let hits = of.clone().filter(
+            |(_, one)| matches!(one, Verdict::Probability(one) if *one >= DEFAULT_THRESHOLD),
+        );
+        report.say(&format!(
+            "generated pairs, {}, cosine 0.97: refused {:.0}%, hits {:.0}%",
+            if same {
+                "one question"
+            } else {
+                "a small word or more changed"
+            },
+            share(refused.count()),
+            share(hits.count()),
+        ));
+    }
 }
 
 struct Judged<'a> {
@@ -67,7 +109,6 @@ fn quora(
         .map(|pair| (Question::read(&pair.a), Question::read(&pair.b)))
         .collect();
     let mut judged = Vec::with_capacity(pairs.len());
-    let began = Instant::now();
     for (pair, (a, b)) in pairs.iter().zip(&read) {
         let cosine = vectors.cosine(&pair.a, &pair.b)?;
         judged.push(Judged {
@@ -76,8 +117,6 @@ fn quora(
             verdict: judge(a, b, cosine, Some(words)),
         });
     }
-    let each = began.elapsed().as_secs_f64() * 1e6 / pairs.len() as f64;
-    report.row("time of one comparison", each, "µs");
     let all: Vec<&Judged<'_>> = judged.iter().collect();
     for cosine in [0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98] {
         report.curve(
@@ -117,7 +156,7 @@ fn quora(
         "\nhits at the default threshold that the labels call false, {} in all:",
         false_hits.len()
     ));
-    for one in false_hits.into_iter().take(SHOWN) {
+    for one in false_hits.into_iter().take(report.shown) {
         report.say(&format!(
             "  {:.3}  {}  |  {}",
             one.probability(),

@@ -29,13 +29,16 @@ impl Share {
 /// What was measured.
 pub(crate) struct Report {
     json: bool,
+    /// False hits that are printed.
+    pub(crate) shown: usize,
     rows: Vec<serde_json::Value>,
 }
 
 impl Report {
-    pub(crate) fn new(json: bool) -> Self {
+    pub(crate) fn new(json: bool, shown: usize) -> Self {
         Self {
             json,
+            shown,
             rows: Vec::new(),
         }
     }

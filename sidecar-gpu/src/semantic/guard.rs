@@ -123,9 +123,12 @@ pub(super) fn before_alignment(a: &Question, b: &Question) -> Option<Refusal> {
     .or_else(|| (!same_persons(a, b)).then_some(Refusal::Person))
 }
 
+/// Whether an alignment shows a difference.
+type Differs = fn(&Alignment<'_>) -> bool;
+
 /// Compares what the alignment shows.
 pub(super) fn after_alignment(aligned: &Alignment<'_>) -> Option<Refusal> {
-    let checks: [(fn(&Alignment<'_>) -> bool, Refusal); 6] = [
+    let checks: [(Differs, Refusal); 6] = [
         (negation_differs, Refusal::Negation),
         (name_alone, Refusal::Name),
         (opposites, Refusal::Opposite),

@@ -13,6 +13,7 @@ mod question;
 mod scan;
 mod vocabulary;
 mod weights;
+mod wrappers;
 
 pub use check::{DEFAULT_THRESHOLD, FEATURE_NAMES, FEATURES, Verdict, features, judge};
 pub use guard::{Refusal, compare};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{lexicon, numbers, scan};
+use super::{lexicon, numbers, scan, wrappers};
 
 /// Raised whenever the same text may be read into other terms than before; questions read by other
 /// rules are never compared.
@@ -124,7 +124,7 @@ impl Question {
             question.text = scan::verbatim(&folded).into();
             return question;
         }
-        scan::drop_wrappers(&mut tokens);
+        wrappers::drop(&mut tokens);
         let mut tokens = numbers::join(tokens);
         tokens.truncate(MAX_TERMS + 1);
         if tokens.len() > MAX_TERMS {
@@ -162,8 +162,12 @@ fn asks(tokens: &[scan::Token]) -> Vec<Ask> {
     let mut asks = Vec::new();
     let clauses = tokens.chunk_by(|_, next| !next.starts_sentence);
     for clause in clauses {
-        if let Some(ask) = ask(clause) {
-            asks.push(ask);
+        asks.extend(ask(clause));
+        // *where and how …*
+        for (at, two) in clause.windows(2).enumerate() {
+            if matches!(two[0].text.as_str(), "and" | "or") && two[1].kind == Kind::Wh {
+                asks.extend(ask(&clause[at + 1..]));
+            }
         }
     }
     // Questions among statements: the statements are circumstances, compared by their words.

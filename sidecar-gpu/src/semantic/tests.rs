@@ -92,6 +92,11 @@ fn a_refusal_names_what_differs() {
             Refusal::Relation,
         ),
         ("How does rain form?", "Why does rain form?", Refusal::Ask),
+        (
+            "Where can I eat?",
+            "Where and when can I eat?",
+            Refusal::Ask,
+        ),
         ("What is the law?", "What was the law?", Refusal::Tense),
         ("Does he like rain?", "Does she like rain?", Refusal::Person),
         (
