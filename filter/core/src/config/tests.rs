@@ -463,12 +463,19 @@ fn a_route_of_searches_caches_and_has_no_lever_that_asks_for_a_model() {
         )),
         ["routes[0].cache.headers", "routes[0].cache.tags",]
     );
-    let idle = parse(&searches(r#", "cache": {"mode": "off"}"#)).unwrap();
-    assert!(
-        idle.warnings
-            .iter()
-            .any(|warning| warning.contains("`search` is of kind `retrieval`"))
+    let warned = |config: &str, part: &str| {
+        let warnings = parse(config).unwrap().warnings;
+        warnings.iter().any(|warning| warning.contains(part))
+    };
+    let (idle, open) = ("caches nothing", "matches by headers alone");
+    let searching = searches("");
+    assert!(!warned(&searching, idle) && !warned(&searching, open));
+    assert!(warned(&searches(r#", "cache": {"mode": "off"}"#), idle));
+    let by_header = searching.replace(
+        r#"{"path": "/search"}"#,
+        r#"{"headers": {"x-search": "*"}}"#,
     );
+    assert!(warned(&by_header, open));
     assert!(
         faults(&searches("").replace("retrieval", "vector"))[0]
             .1

@@ -51,7 +51,14 @@ impl Lower<'_> {
                 "cache.exact.stale: without cache.refresh.cluster nothing runs behind an answer; one request per stale answer waits for upstream".into(),
             );
         }
-        for (_, plan) in routes {
+        for (matcher, plan) in routes {
+            if plan.kind == RouteKind::Retrieval && matcher.host.is_none() && matcher.path.is_none()
+            {
+                self.warnings.push(format!(
+                    "routes: `{}` is of kind `retrieval` and matches by headers alone; who sends them asks a model without a budget",
+                    plan.name
+                ));
+            }
             if plan.kind == RouteKind::Retrieval && plan.cache.mode == Mode::Off {
                 self.warnings.push(format!(
                     "routes: `{}` is of kind `retrieval` and caches nothing; its requests are only counted",
