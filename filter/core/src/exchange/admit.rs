@@ -324,7 +324,8 @@ impl Exchange {
         if facts.under.is_some() {
             return self.superseded(effects);
         }
-        if closed && facts.route(&plan).mode == Mode::On {
+        let budgeted = facts.format.kind().asks_a_model();
+        if closed && budgeted && facts.route(&plan).mode == Mode::On {
             let error = ApiError {
                 kind: ErrorKind::Unavailable,
                 message: "Budgets cannot be checked at the moment; try again shortly.".into(),

@@ -123,7 +123,7 @@ fn expect(facts: &Facts, request: &Request<'_>, vm: &mut Vm, exact: bool) -> Exp
         .min(vm.plan.reserve.output_tokens);
     let completion = match facts.format.kind() {
         formats::Kind::Generation => limit.saturating_mul(request.choices.max(1)),
-        formats::Kind::Embedding => 0,
+        formats::Kind::Embedding | formats::Kind::Retrieval => 0,
     };
     let Some(encoding) = model.and_then(|(_, encoding)| encoding) else {
         // Without a vocabulary the estimate is the best there is.
@@ -226,26 +226,28 @@ fn option(
     choice: Choice,
 ) -> Option_ {
     let cache = &route.cache;
-    // Both providers sample at 1 where nothing is said; vectors are not sampled.
+    // Both providers sample at 1 where nothing is said; vectors and searches are not sampled.
     let temperature = match facts.format.kind() {
         formats::Kind::Generation => request.temperature.unwrap_or(1.0),
-        formats::Kind::Embedding => 0.0,
+        formats::Kind::Embedding | formats::Kind::Retrieval => 0.0,
     };
     let cool = temperature <= cache.max_temperature;
     let wanted =
         cache.mode != Mode::Off && plan.sidecar.is_some() && facts.cache_wish != CacheWish::Bypass;
-    let key = (wanted && cool && facts.format.cacheable(request)).then(|| {
-        cache_key::exact(&KeyInput {
+    let key = match wanted && cool && facts.format.cacheable(request) {
+        true => cache_key::exact(&KeyInput {
             scope: cache.scope,
             tenant: &facts.caller.tenant,
             format: facts.format,
             request,
             headers: &facts.headers,
+            key_headers: &cache.headers,
             model: &choice.model,
             output_limit: choice.cap.or(request.output_limit),
             policies: &route.digest,
-        })
-    });
+        }),
+        false => None,
+    };
     let expected = Expected {
         completion: choice.cap.map_or(facts.expected.completion, |cap| {
             facts
@@ -255,7 +257,10 @@ fn option(
         }),
         ..facts.expected
     };
-    let mut charges = budget::charges(plan, &facts.caller, &choice.model, &expected);
+    let mut charges = match facts.format.kind().asks_a_model() {
+        true => budget::charges(plan, &facts.caller, &choice.model, &expected),
+        false => Vec::new(),
+    };
     if route.mode == Mode::Dry {
         for charge in &mut charges {
             charge.over = Over::Shadow;

@@ -2,7 +2,7 @@
 
 use crate::config::Scope;
 use crate::exchange::Headers;
-use crate::formats::{Format, Kind, Request};
+use crate::formats::{Format, Request};
 
 /// Changes when the meaning of a key changes: old entries are then never found.
 const VERSION: &str = "sluice exact v1";
@@ -18,8 +18,10 @@ pub struct KeyInput<'a> {
     pub format: &'static dyn Format,
     /// The request as the client sent it.
     pub request: &'a Request<'a>,
-    /// Its headers: `:authority`, `:path` and the format's `key_headers` count.
+    /// Its headers: `:authority`, `:path`, the format's `key_headers` and these count.
     pub headers: &'a Headers,
+    /// Headers (lower case) that the route adds.
+    pub key_headers: &'a [String],
     /// Model after routing.
     pub model: &'a str,
     /// Limit on output tokens after routing.
@@ -28,9 +30,10 @@ pub struct KeyInput<'a> {
     pub policies: &'a [u8; 32],
 }
 
-/// The exact-cache key: 64 hex digits of BLAKE3 over labelled, length-prefixed parts.
+/// The exact-cache key: 64 hex digits of BLAKE3 over labelled, length-prefixed parts. None where the
+/// format cannot tell what the request is.
 #[must_use]
-pub fn exact(input: &KeyInput<'_>) -> String {
+pub fn exact(input: &KeyInput<'_>) -> Option<String> {
     let mut hash = blake3::Hasher::new();
     let mut part = |name: &str, value: &[u8]| {
         hash.update(&(name.len() as u64).to_le_bytes());
@@ -54,257 +57,22 @@ pub fn exact(input: &KeyInput<'_>) -> String {
             .as_bytes(),
     );
     part("policies", input.policies);
-    part(
-        "authority",
-        input
-            .headers
-            .get(":authority")
-            .unwrap_or("")
-            .to_ascii_lowercase()
-            .as_bytes(),
-    );
-    part("path", input.headers.get(":path").unwrap_or("").as_bytes());
+    let first = |name: &str| input.headers.all(name).next().unwrap_or_default();
+    part("authority", &first(":authority").to_ascii_lowercase());
+    part("path", first(":path"));
     for name in input.format.key_headers() {
-        part(name, input.headers.get(name).unwrap_or("").as_bytes());
+        part(name, first(name));
     }
-    // Every other field of the body, known or not, unless the format says that it does not matter.
-    // A field that stands twice counts as it counts for the provider: by its last value.
-    let limit_field = match input.format.kind() {
-        Kind::Generation => input.format.output_limit_field(input.request),
-        Kind::Embedding => "",
-    };
-    let mut fields: Vec<(&str, &str)> = input
-        .request
-        .fields
-        .iter()
-        .filter(|(name, _)| {
-            *name != "model" && *name != limit_field && !input.format.not_in_key().contains(name)
-        })
-        .filter_map(|(name, _)| Some((name, input.request.fields.get(name)?)))
-        .collect();
-    fields.sort_unstable();
-    fields.dedup_by_key(|(name, _)| *name);
-    for (name, value) in fields {
-        part("field", name.as_bytes());
-        part("value", value.as_bytes());
+    for name in input.key_headers {
+        part("header", name.as_bytes());
+        // All of its values: an absent header is no empty one, and a second one counts.
+        for value in input.headers.all(name) {
+            part("header value", value);
+        }
     }
-    hash.finalize().to_hex().to_string()
+    let whole = input.format.key_parts(input.request, &mut part);
+    whole.then(|| hash.finalize().to_hex().to_string())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::formats;
-
-    struct Case {
-        path: &'static str,
-        body: String,
-        headers: Vec<(&'static str, &'static str)>,
-        scope: Scope,
-        tenant: &'static str,
-        model: &'static str,
-        cap: Option<u64>,
-        policies: [u8; 32],
-    }
-
-    const BODY: &str = r#"{"model":"gpt-4o","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"}],"temperature":0}"#;
-
-    fn case(body: &str) -> Case {
-        Case {
-            path: "/v1/chat/completions",
-            body: body.to_owned(),
-            headers: vec![(":authority", "api.example.com")],
-            scope: Scope::Tenant,
-            tenant: "acme",
-            model: "gpt-4o-mini",
-            cap: None,
-            policies: [0; 32],
-        }
-    }
-
-    impl Case {
-        fn key(&self) -> String {
-            let format = formats::by_path(self.path).unwrap();
-            let request = format.parse(&self.body).unwrap();
-            let mut headers: Headers = self.headers.iter().copied().collect();
-            headers = headers
-                .iter()
-                .map(|(name, value)| (std::str::from_utf8(name).unwrap(), value))
-                .chain([(":path", self.path.as_bytes())])
-                .collect();
-            exact(&KeyInput {
-                scope: self.scope,
-                tenant: self.tenant,
-                format,
-                request: &request,
-                headers: &headers,
-                model: self.model,
-                output_limit: self.cap.or(request.output_limit),
-                policies: &self.policies,
-            })
-        }
-    }
-
-    /// `BODY` with one more field.
-    fn with(field: &str) -> Case {
-        case(&BODY.replace("\"temperature\":0", &format!("\"temperature\":0,{field}")))
-    }
-
-    #[test]
-    fn every_input_changes_the_key() {
-        let base = case(BODY).key();
-        assert_eq!(base.len(), 64);
-        let others = [
-            (
-                "tenant",
-                Case {
-                    tenant: "globex",
-                    ..case(BODY)
-                },
-            ),
-            (
-                "scope",
-                Case {
-                    scope: Scope::Global,
-                    ..case(BODY)
-                },
-            ),
-            (
-                "model after routing",
-                Case {
-                    model: "gpt-4o",
-                    ..case(BODY)
-                },
-            ),
-            (
-                "output limit after routing",
-                Case {
-                    cap: Some(64),
-                    ..case(BODY)
-                },
-            ),
-            (
-                "policies",
-                Case {
-                    policies: [1; 32],
-                    ..case(BODY)
-                },
-            ),
-            (
-                "authority",
-                Case {
-                    headers: vec![(":authority", "other")],
-                    ..case(BODY)
-                },
-            ),
-            (
-                "query",
-                Case {
-                    path: "/v1/chat/completions?api-version=2",
-                    ..case(BODY)
-                },
-            ),
-            ("system prompt", case(&BODY.replace("brief", "long"))),
-            ("message", case(&BODY.replace("Hi", "Ho"))),
-            (
-                "message's role",
-                case(&BODY.replace("\"user\"", "\"assistant\"")),
-            ),
-            (
-                "temperature",
-                case(&BODY.replace("\"temperature\":0", "\"temperature\":0.1")),
-            ),
-            (
-                "tools",
-                with(r#""tools":[{"type":"function","function":{"name":"f"}}]"#),
-            ),
-            ("tool choice", with(r#""tool_choice":"none""#)),
-            (
-                "response format",
-                with(r#""response_format":{"type":"json_object"}"#),
-            ),
-            ("seed", with(r#""seed":1"#)),
-            ("top_p", with(r#""top_p":0.5"#)),
-            ("stop", with(r#""stop":"x""#)),
-            ("n", with(r#""n":2"#)),
-            ("penalty", with(r#""presence_penalty":1"#)),
-            ("logit bias", with(r#""logit_bias":{"1":1}"#)),
-            ("log-probabilities", with(r#""logprobs":true"#)),
-            ("max_tokens", with(r#""max_tokens":5"#)),
-            ("a field nobody knows", with(r#""brand_new":1"#)),
-        ];
-        let mut keys = vec![base];
-        for (what, case) in others {
-            let key = case.key();
-            assert!(!keys.contains(&key), "{what} does not change the key");
-            keys.push(key);
-        }
-        let anthropic =
-            r#"{"model":"claude","max_tokens":5,"messages":[{"role":"user","content":"Hi"}]}"#;
-        let beta = |value| Case {
-            path: "/v1/messages",
-            headers: vec![("anthropic-beta", value)],
-            ..case(anthropic)
-        };
-        assert_ne!(
-            beta("a").key(),
-            beta("b").key(),
-            "a header that changes the answer"
-        );
-    }
-
-    #[test]
-    fn what_does_not_change_the_answer_does_not_change_the_key() {
-        let base = case(BODY).key();
-        for field in [
-            r#""stream":true"#,
-            r#""stream":true,"stream_options":{"include_usage":true}"#,
-            r#""user":"u1""#,
-        ] {
-            assert_eq!(with(field).key(), base, "{field}");
-        }
-        let reordered = r#"{"temperature":0,"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"}],"model":"gpt-4o"}"#;
-        assert_eq!(case(reordered).key(), base, "the order of fields");
-        assert_eq!(
-            case(&BODY.replace("\"gpt-4o\"", "\"other\"")).key(),
-            base,
-            "the model before routing"
-        );
-        assert_eq!(
-            Case {
-                headers: vec![(":authority", "API.example.com"), ("x-request-id", "7")],
-                ..case(BODY)
-            }
-            .key(),
-            base
-        );
-        let capped = Case {
-            cap: Some(64),
-            ..with(r#""max_tokens":500"#)
-        };
-        assert_eq!(
-            capped.key(),
-            Case {
-                cap: Some(64),
-                ..case(BODY)
-            }
-            .key(),
-            "a limit that was lowered"
-        );
-    }
-
-    #[test]
-    fn parts_do_not_run_into_each_other() {
-        let a = Case {
-            tenant: "ab",
-            model: "c",
-            ..case(BODY)
-        };
-        let b = Case {
-            tenant: "a",
-            model: "bc",
-            ..case(BODY)
-        };
-        assert_ne!(a.key(), b.key());
-    }
-}
+mod tests;
