@@ -242,6 +242,10 @@ impl Slots for Shared {
     }
 
     fn put(&mut self, slot: u64, value: &[u8], version: u32) -> bool {
+        // To the host 0 means whatever version there is, so that of two workers that find a slot
+        // empty one would write over the other. Any other version makes a slot that is not there,
+        // and is refused where one is; no slot has lived through so many versions as this.
+        let version = if version == 0 { u32::MAX } else { version };
         host::set_shared(&Self::key(slot), value, version).is_ok()
     }
 }
