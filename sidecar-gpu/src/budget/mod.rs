@@ -4,7 +4,10 @@
 //! it really used, or until the reservation lapses. `used + reserved` never passes a limit at
 //! admission, so the most by which a counter can end over its limit is
 //!
-//! > Σ (actual − reserved) over the requests in flight when the limit was reached,
+//! > Σ (actual − reserved) over the requests that were not settled when the limit was reached,
+//!
+//! those in flight, and those that were answered in the moments before (a settlement is under way
+//! for some 50 ms, longer where the sidecar is busy),
 //!
 //! which is zero where reservations are exact upper bounds. On top of that come, with their causes:
 //! requests that outlive their `hold` (their reservation lapsed before they were settled); after a
