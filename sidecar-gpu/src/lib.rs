@@ -12,6 +12,7 @@ pub mod lease;
 pub mod ledger;
 pub mod metrics;
 pub mod report;
+pub mod semantic;
 pub mod server;
 pub mod store;
 mod text;

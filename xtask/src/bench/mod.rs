@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measure side by side, print a table, keep `target/bench/NAME.json`.
 
+mod cache;
 mod core;
 mod table;
 
@@ -30,6 +31,11 @@ const BENCHES: &[Bench] = &[
         name: "core",
         about: "parse, count, score, key and SSE: natively and in wasm under node",
         measure: core::measure,
+    },
+    Bench {
+        name: "cache",
+        about: "which near questions are one: precision, recall, time of a comparison",
+        measure: cache::measure,
     },
 ];
 

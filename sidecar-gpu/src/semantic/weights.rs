@@ -1,0 +1,15 @@
+//! Written by `cargo run --release --example semantic -- train`; see docs/semantic-cache.md.
+
+use super::check::FEATURES;
+
+/// What each feature adds to the logit, in the order of the features.
+pub(super) const WEIGHTS: [f32; FEATURES] = [
+    -2.38, // distance
+    -0.72, // small_words
+    -0.57, // pointing_words
+    -1.04, // little_shared
+    -0.91, // length
+];
+
+/// The logit of two questions that do not differ.
+pub(super) const BIAS: f32 = 5.76;
