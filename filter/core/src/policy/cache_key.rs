@@ -3,9 +3,12 @@
 use crate::config::Scope;
 use crate::exchange::Headers;
 use crate::formats::{Format, Kind, Request};
+use crate::json::JsonStr;
 
 /// Changes when the meaning of a key changes: old entries are then never found.
 const VERSION: &str = "sluice exact v1";
+/// The same for [`scope`].
+const SCOPE_VERSION: &str = "sluice scope v1";
 
 /// Everything that an exact key is made of.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +34,17 @@ pub struct KeyInput<'a> {
 /// The exact-cache key: 64 hex digits of BLAKE3 over labelled, length-prefixed parts.
 #[must_use]
 pub fn exact(input: &KeyInput<'_>) -> String {
+    digest(input, VERSION, None)
+}
+
+/// What must be equal before two questions are compared by meaning: the route, and all that is in
+/// the exact key but the text of `question`, which is a part of the request.
+#[must_use]
+pub fn scope(input: &KeyInput<'_>, (route, question): (&str, JsonStr<'_>)) -> String {
+    digest(input, SCOPE_VERSION, Some((route, question.raw())))
+}
+
+fn digest(input: &KeyInput<'_>, version: &str, apart: Option<(&str, &str)>) -> String {
     let mut hash = blake3::Hasher::new();
     let mut part = |name: &str, value: &[u8]| {
         hash.update(&(name.len() as u64).to_le_bytes());
@@ -38,7 +52,10 @@ pub fn exact(input: &KeyInput<'_>) -> String {
         hash.update(&(value.len() as u64).to_le_bytes());
         hash.update(value);
     };
-    part("version", VERSION.as_bytes());
+    part("version", version.as_bytes());
+    if let Some((route, _)) = apart {
+        part("route", route.as_bytes());
+    }
     match input.scope {
         Scope::Tenant => part("tenant", input.tenant.as_bytes()),
         Scope::Global => part("global", b""),
@@ -86,9 +103,22 @@ pub fn exact(input: &KeyInput<'_>) -> String {
     fields.dedup_by_key(|(name, _)| *name);
     for (name, value) in fields {
         part("field", name.as_bytes());
-        part("value", value.as_bytes());
+        match apart.and_then(|(_, question)| around(value, question)) {
+            Some((before, after)) => {
+                part("before", before.as_bytes());
+                part("after", after.as_bytes());
+            }
+            None => part("value", value.as_bytes()),
+        }
     }
     hash.finalize().to_hex().to_string()
+}
+
+/// What stands around `part` where it is a piece of `whole`, the same bytes and not equal ones.
+fn around<'a>(whole: &'a str, part: &str) -> Option<(&'a str, &'a str)> {
+    let start = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
+    let end = start.checked_add(part.len())?;
+    Some((whole.get(..start)?, whole.get(end..)?))
 }
 
 #[cfg(test)]
@@ -124,6 +154,19 @@ mod tests {
 
     impl Case {
         fn key(&self) -> String {
+            self.digest(|input| exact(input))
+        }
+
+        /// The scope on `route`.
+        fn scope_on(&self, route: &str) -> String {
+            self.digest(|input| scope(input, (route, input.request.question().unwrap())))
+        }
+
+        fn scope(&self) -> String {
+            self.scope_on("")
+        }
+
+        fn digest(&self, of: impl FnOnce(&KeyInput<'_>) -> String) -> String {
             let format = formats::by_path(self.path).unwrap();
             let request = format.parse(&self.body).unwrap();
             let mut headers: Headers = self.headers.iter().copied().collect();
@@ -132,7 +175,7 @@ mod tests {
                 .map(|(name, value)| (std::str::from_utf8(name).unwrap(), value))
                 .chain([(":path", self.path.as_bytes())])
                 .collect();
-            exact(&KeyInput {
+            of(&KeyInput {
                 scope: self.scope,
                 tenant: self.tenant,
                 format,
@@ -150,11 +193,9 @@ mod tests {
         case(&BODY.replace("\"temperature\":0", &format!("\"temperature\":0,{field}")))
     }
 
-    #[test]
-    fn every_input_changes_the_key() {
-        let base = case(BODY).key();
-        assert_eq!(base.len(), 64);
-        let others = [
+    /// `BODY` with another value for each input of a key.
+    fn others() -> Vec<(&'static str, Case)> {
+        vec![
             (
                 "tenant",
                 Case {
@@ -232,7 +273,14 @@ mod tests {
             ("log-probabilities", with(r#""logprobs":true"#)),
             ("max_tokens", with(r#""max_tokens":5"#)),
             ("a field nobody knows", with(r#""brand_new":1"#)),
-        ];
+        ]
+    }
+
+    #[test]
+    fn every_input_changes_the_key() {
+        let base = case(BODY).key();
+        assert_eq!(base.len(), 64);
+        let others = others();
         let mut keys = vec![base];
         for (what, case) in others {
             let key = case.key();
@@ -291,6 +339,83 @@ mod tests {
             .key(),
             "a limit that was lowered"
         );
+    }
+
+    /// An earlier turn, its answer, and a question.
+    const TURNS: &str = r#"{"model":"gpt-4o","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"},{"role":"assistant","content":"Hello"},{"role":"user","content":"Hi"}],"temperature":0}"#;
+
+    #[test]
+    fn every_input_but_the_question_changes_the_scope() {
+        let base = case(BODY).scope();
+        assert_ne!(base, case(BODY).key());
+        let mut scopes = vec![base.clone()];
+        for (what, case) in others() {
+            if what == "message" {
+                assert_eq!(case.scope(), base, "the question alone is left out");
+            } else if what != "message's role" {
+                let scope = case.scope();
+                assert!(!scopes.contains(&scope), "{what} does not change the scope");
+                scopes.push(scope);
+            }
+        }
+        for (what, scope) in [
+            ("route", case(BODY).scope_on("support")),
+            ("earlier turns", case(TURNS).scope()),
+            (
+                "an earlier question",
+                case(&TURNS.replacen("\"Hi\"", "\"Ho\"", 1)).scope(),
+            ),
+            (
+                "an earlier answer",
+                case(&TURNS.replace("Hello", "Yo")).scope(),
+            ),
+            (
+                "who asks",
+                case(&BODY.replace("\"content\":\"Hi\"", "\"name\":\"a\",\"content\":\"Hi\""))
+                    .scope(),
+            ),
+        ] {
+            assert!(!scopes.contains(&scope), "{what} does not change the scope");
+            scopes.push(scope);
+        }
+        let asked = |question: &str| {
+            let (before, after) = TURNS.rsplit_once("\"Hi\"").unwrap();
+            case(&format!("{before}\"{question}\"{after}")).scope()
+        };
+        assert_eq!(asked("Hi"), asked("What is your \\n refund policy?"));
+    }
+
+    #[test]
+    fn a_scope_is_told_in_every_api_that_has_turns() {
+        for (path, body) in [
+            (
+                "/v1/responses",
+                r#"{"model":"m","instructions":"Be brief.","input":"QUESTION"}"#,
+            ),
+            (
+                "/v1/responses",
+                r#"{"model":"m","input":[{"role":"user","content":[{"type":"input_text","text":"QUESTION"}]}]}"#,
+            ),
+            (
+                "/v1/messages",
+                r#"{"model":"m","max_tokens":9,"system":"Be brief.","messages":[{"role":"user","content":"QUESTION"}]}"#,
+            ),
+        ] {
+            let asked = |body: String| Case {
+                path,
+                ..case(&body)
+            };
+            let one = asked(body.replace("QUESTION", "Hi")).scope();
+            assert_eq!(one, asked(body.replace("QUESTION", "Hello there")).scope());
+            assert_ne!(
+                one,
+                asked(
+                    body.replace("brief", "long")
+                        .replace("\"m\"", "\"m\",\"zz\":1")
+                )
+                .scope()
+            );
+        }
     }
 
     #[test]

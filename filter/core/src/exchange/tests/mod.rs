@@ -7,6 +7,7 @@ mod compressed;
 mod guard;
 mod limits;
 mod routing;
+mod semantic;
 mod settling;
 mod sidecar;
 
