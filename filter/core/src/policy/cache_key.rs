@@ -154,7 +154,7 @@ mod tests {
 
     impl Case {
         fn key(&self) -> String {
-            self.digest(|input| exact(input))
+            self.digest(exact)
         }
 
         /// The scope on `route`.
