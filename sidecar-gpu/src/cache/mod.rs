@@ -24,6 +24,12 @@ pub const MAX_TTL_SECS: u64 = 30 * 86_400;
 pub struct Key([u8; 32]);
 
 impl Key {
+    /// The key of these bytes.
+    #[must_use]
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Key(bytes)
+    }
+
     /// The bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8; 32] {

@@ -12,5 +12,6 @@ mod coalescing;
 mod common;
 mod mtls;
 mod one_ledger;
+mod semantic;
 mod shared;
 mod tuning;
