@@ -25,8 +25,9 @@ const TICK_MS: u32 = 50;
 /// Ticks between two looks at Envoy's log level and the VM's memory.
 const LOOK_TICKS: u32 = 20;
 
-/// No one waits for a settlement.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Nobody waits for the booking, but others may wait for the answer that comes with it, and a
+/// sidecar that stands still must not keep it from the next.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Ticks that a worker whose config was replaced takes to send on what it has.
 const DRAIN_TICKS: u32 = 200;

@@ -183,12 +183,12 @@ pub(crate) async fn decide(app: &Arc<App>, asked: &Asked) -> Decided {
     Decided::Reply(AdmitReply { verdict, over }, None)
 }
 
-/// Decides, once another request's answer is there, or that request is given up, or `patience` is
-/// over: then the request goes by itself.
+/// Decides, once another request's answer is there, or that request is given up; or says after
+/// `patience` that it still is to wait. Where there is no room to wait the request goes by itself.
 pub(crate) async fn wait(app: &Arc<App>, asked: &Asked, patience: Duration) -> Decided {
     let deadline = Instant::now() + patience.min(MAX_WAIT);
     let mut place: Option<(Key, Seat)> = None;
-    let end = loop {
+    loop {
         let decided = decide(app, asked).await;
         let Decided::Wait(plan, key) = decided else {
             app.metrics.waited(match &decided {
@@ -212,7 +212,14 @@ pub(crate) async fn wait(app: &Arc<App>, asked: &Asked, patience: Duration) -> D
                     place = Some((key, seat));
                     continue;
                 }
-                None => break "full",
+                None => {
+                    app.metrics.waited("full");
+                    let alone = Asked {
+                        lease_ms: 0,
+                        ..asked.clone()
+                    };
+                    return decide(app, &alone).await;
+                }
             },
         };
         match timeout_at(deadline, seat.next()).await {
@@ -223,16 +230,12 @@ pub(crate) async fn wait(app: &Arc<App>, asked: &Asked, patience: Duration) -> D
                 return Decided::Reply(AdmitReply { verdict, over }, Some(entry));
             }
             Ok(_) => {}
-            Err(_) => break "timeout",
+            Err(_) => {
+                app.metrics.waited("again");
+                return Decided::Wait(plan, key);
+            }
         }
-    };
-    drop(place);
-    app.metrics.waited(end);
-    let alone = Asked {
-        lease_ms: 0,
-        ..asked.clone()
-    };
-    decide(app, &alone).await
+    }
 }
 
 /// Looks, for all who wait here for `key`, what becomes of it elsewhere, and whether its lease has

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::budget::{
     Ask, BudgetStore, Claim, Decision, Guarded, Id, MemoryBudgets, RedisBudgets, Spend,
 };
-use crate::cache::{CacheStore, Key, MemoryCache, RedisCache};
+use crate::cache::{self, CacheStore, Key};
 use crate::clock::Clock;
 use crate::config::{self, Serve};
 use crate::http::{ApiError, Auth, Kind};
@@ -62,6 +62,9 @@ pub enum StartError {
     /// The embedding model.
     #[error("{0}")]
     Semantic(#[from] semantic::OpenError),
+    /// The authorities that vouch for it.
+    #[error("serve.redis.ca: {0}")]
+    Authorities(std::io::Error),
 }
 
 impl App {
@@ -99,14 +102,14 @@ impl App {
         local.restore(now_ms, &used);
         let link = match &config.store {
             config::Store::Memory => None,
-            config::Store::Redis(url) => Some(Arc::new(
-                Link::new(url, config.redis).map_err(StartError::Store)?,
-            )),
+            config::Store::Redis(url) => {
+                let ca = config.redis_ca.as_ref().map(std::fs::read).transpose();
+                let ca = ca.map_err(StartError::Authorities)?;
+                let link = Link::trusting(url, config.redis, ca).map_err(StartError::Store)?;
+                Some(Arc::new(link))
+            }
         };
-        let cache: Box<dyn CacheStore> = match &link {
-            None => Box::new(MemoryCache::new(config.cache_memory)),
-            Some(link) => Box::new(RedisCache::new(link.clone())),
-        };
+        let cache = cache::open(&config, link.as_ref(), now_ms);
         let shared = link.as_ref().map(|link| {
             let redis = RedisBudgets::new(link.clone(), ledger.sidecar().to_owned());
             Guarded::new(redis, local.clone())
@@ -230,6 +233,7 @@ impl App {
     /// booked. [`crate::server::serve`] does so every second.
     pub async fn catch_up(&self) {
         let now_ms = self.clock.now_ms();
+        self.leases.catch_up(now_ms).await;
         if let Some(shared) = &self.shared {
             shared.catch_up(now_ms).await;
         }
@@ -255,6 +259,20 @@ impl App {
         if let Some(semantic) = self.semantic.clone() {
             let _ = tokio::task::spawn_blocking(move || semantic.close()).await;
         }
+    }
+
+    /// Hears what other sidecars change in the cache, for as long as it is polled.
+    /// [`crate::server::serve`] does.
+    pub async fn listen(&self) {
+        self.cache.listen().await;
+    }
+
+    /// Frees what answers past their time take.
+    pub(crate) async fn sweep(self: &Arc<Self>) {
+        let app = self.clone();
+        let sweep = move || app.cache.sweep(app.clock.now_ms());
+        // Cut short only when the process ends.
+        let _ = tokio::task::spawn_blocking(sweep).await;
     }
 
     /// Removes what is past its time, in bounded steps, and writes down what was observed.
@@ -305,21 +323,10 @@ impl App {
     /// Numbers that are read when metrics are asked for.
     pub(crate) fn readings(&self) -> Vec<Reading> {
         let int = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let (bytes, entries) = self.cache.size();
         let budgets = self.local.gauges();
         let ledger = self.ledger.stats();
         let load = |it: &std::sync::atomic::AtomicU64| int(it.load(Ordering::Relaxed));
         let mut readings = vec![
-            (
-                "cache_bytes",
-                "Bytes of answers kept in this process",
-                int(bytes),
-            ),
-            (
-                "cache_entries",
-                "Answers kept in this process",
-                int(entries),
-            ),
             (
                 "leases_held",
                 "Leases held in this process (those in Redis are not among them)",
@@ -411,6 +418,7 @@ impl App {
                 ),
             ]);
         }
+        readings.extend(cache_readings(&self.cache.layers()));
         if let Some(link) = &self.link {
             let stats = link.stats();
             let failed = |kind: &str| int(stats.failures.get(kind).copied().unwrap_or(0));
@@ -471,4 +479,53 @@ impl App {
         }
         readings
     }
+}
+
+/// What is told of the cache. The layer in this process is the first.
+fn cache_readings(layers: &[cache::Layer]) -> Vec<Reading> {
+    let int = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let sum = |of: &dyn Fn(&cache::Layer) -> u64| int(layers.iter().map(of).sum());
+    let corrupt = |kind: &str| sum(&|it| it.corrupt.get(kind).copied().unwrap_or(0));
+    let mut readings = vec![
+        (
+            "cache_bytes",
+            "Bytes of answers kept in this process, bookkeeping included",
+            sum(&|it| it.bytes.unwrap_or(0)),
+        ),
+        (
+            "cache_entries",
+            "Answers kept in this process",
+            sum(&|it| it.entries.unwrap_or(0)),
+        ),
+        (
+            "cache_voided",
+            "Answers that an invalidation had made void when they were found or stored, since the start",
+            sum(&|it| it.voided),
+        ),
+        (
+            "cache_foreign",
+            "Values found that another program or version wrote, since the start",
+            corrupt("foreign"),
+        ),
+        (
+            "cache_damaged",
+            "Values of ours found that are damaged, since the start",
+            corrupt("checksum") + corrupt("head") + corrupt("packed"),
+        ),
+    ];
+    if let [local, _] = layers {
+        readings.extend([
+            (
+                "cache_local_hits",
+                "Look-ups answered by the layer in front of Redis, since the start",
+                int(local.hits),
+            ),
+            (
+                "cache_local_subscribed",
+                "Whether changes elsewhere are heard of, without which that layer is not used",
+                i64::from(local.subscribed == Some(true)),
+            ),
+        ]);
+    }
+    readings
 }

@@ -36,6 +36,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const CATCH_UP: Duration = Duration::from_secs(1);
 /// How often the ledger is pruned.
 const PRUNE: Duration = Duration::from_secs(600);
+/// How often memory is freed of answers past their time.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// Serves `config` on `listener` until `shutdown`, then drains calls and flushes the ledger.
 ///
@@ -100,12 +102,18 @@ pub async fn serve(
 }
 
 async fn background(app: Arc<App>) {
+    tokio::join!(chores(&app), app.listen());
+}
+
+async fn chores(app: &Arc<App>) {
     let mut catch_up = tokio::time::interval(CATCH_UP);
     let mut prune = tokio::time::interval(PRUNE);
+    let mut sweep = tokio::time::interval(SWEEP);
     loop {
         tokio::select! {
             _ = catch_up.tick() => app.catch_up().await,
             _ = prune.tick() => app.prune().await,
+            _ = sweep.tick() => app.sweep().await,
         }
     }
 }

@@ -76,7 +76,7 @@ fn envoy_takes_what_istio_would_make_of_the_envoy_filter() -> Result<()> {
 }
 
 #[test]
-fn the_sidecar_takes_the_config_in_the_readme_and_that_of_the_compose_example() -> Result<()> {
+fn the_sidecar_takes_the_configs_that_users_start_from() -> Result<()> {
     let readme = fs::read_to_string(root().join("README.md"))?;
     let screen = readme
         .split("```yaml\n")
@@ -91,7 +91,9 @@ fn the_sidecar_takes_the_config_in_the_readme_and_that_of_the_compose_example() 
         "{} is missing; cargo xtask dist",
         sluice.display()
     );
-    for config in [shown, root().join("examples/docker/sluice.yaml")] {
+    let examples =
+        ["examples/docker/sluice.yaml", "examples/retrieval.yaml"].map(|it| root().join(it));
+    for config in std::iter::once(shown).chain(examples) {
         let output = Command::new(&sluice)
             .arg("check")
             .arg(&config)

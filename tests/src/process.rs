@@ -95,6 +95,17 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Sends it a signal, by its name without SIG.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let id = self.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &id]).status()?;
+        anyhow::ensure!(status.success(), "{}: no process {id}", self.name);
+        Ok(())
+    }
+
     /// Its process id.
     #[must_use]
     pub fn id(&self) -> u32 {

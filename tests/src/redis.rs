@@ -63,6 +63,26 @@ impl Redis {
         format!("redis://{}", self.address)
     }
 
+    /// Sends one command, and returns the first line of its answer.
+    ///
+    /// # Errors
+    /// When Redis does not answer, or with an error.
+    pub async fn command(&self, command: &str) -> anyhow::Result<String> {
+        let mut socket = TcpStream::connect(self.address).await?;
+        socket
+            .write_all(format!("{command}\r\n").as_bytes())
+            .await?;
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n") {
+            if socket.read_buf(&mut answer).await? == 0 {
+                anyhow::bail!("{command}: no answer");
+            }
+        }
+        let answer = String::from_utf8_lossy(&answer).trim_end().to_owned();
+        anyhow::ensure!(!answer.starts_with('-'), "{command}: {answer}");
+        Ok(answer)
+    }
+
     /// Kills it.
     pub fn kill(&mut self) {
         self.process.kill();

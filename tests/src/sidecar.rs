@@ -86,6 +86,22 @@ impl Sidecar {
         self.process.kill();
     }
 
+    /// Stops it without its knowing: connections stay, and nothing is answered.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.process.signal("STOP")
+    }
+
+    /// Lets it go on after [`Sidecar::pause`].
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn go_on(&self) -> anyhow::Result<()> {
+        self.process.signal("CONT")
+    }
+
     /// Starts it again at the same address with the same ledger, after [`Sidecar::kill`].
     ///
     /// # Errors

@@ -207,11 +207,10 @@ impl Stack {
         if let Some(redis) = &redis {
             // Time enough: a busy machine must not look like a failing Redis, without which each
             // sidecar would count for itself.
-            let patience = json!({"timeout": "10s"});
-            merge(
-                &mut config,
-                json!({"serve": {"store": redis.url(), "redis": patience}}),
-            );
+            let mut shared = json!({"serve": {"redis": {"timeout": "10s"}}});
+            merge(&mut shared, config);
+            config = shared;
+            merge(&mut config, json!({"serve": {"store": redis.url()}}));
         }
         let mut sidecars = Vec::new();
         let mut sidecar_addresses: Vec<SocketAddr> = setup.sidecar_at.into_iter().collect();

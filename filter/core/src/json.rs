@@ -4,6 +4,7 @@
 //! costs heap, one byte a level, and never stack), [`Cursor`] walks JSON that is known to be valid
 //! without allocating.
 
+mod canonical;
 mod cursor;
 mod edit;
 mod write;
@@ -16,6 +17,7 @@ use std::borrow::Cow;
 use serde::de::{Deserializer as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+pub use canonical::{MAX_DEPTH, canonical};
 pub use cursor::Cursor;
 pub use edit::{minify, set_fields};
 pub(crate) use write::{ListWriter, ObjectWriter, split_escaped};
@@ -25,7 +27,7 @@ const BOM: char = '\u{feff}';
 
 /// The fields of a JSON object, in order; keys unescaped, values raw. A key that stands twice
 /// counts by its last value, as in Python's and JavaScript's parsers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Object<'a> {
     fields: Vec<(Cow<'a, str>, &'a str)>,
 }

@@ -35,7 +35,8 @@ pub struct AdmitRequest {
 pub struct CacheAsk {
     /// Milliseconds that a lease on the answer holds. 0 takes none and waits for nobody's.
     pub lease_ms: u32,
-    /// Longest wait for another request's answer, milliseconds; `/v1/wait` only.
+    /// Longest wait for another request's answer before [`Verdict::Wait`] is said once more,
+    /// milliseconds; `/v1/wait` only.
     pub wait_ms: u32,
     /// The lease that this request acts under already: it refreshes a stale answer.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,7 @@
 
 mod admit;
 mod frame;
+mod invalidate;
 mod money;
 mod record;
 mod settle;
@@ -14,6 +15,7 @@ pub use admit::{
     Window,
 };
 pub use frame::{Frame, FrameError};
+pub use invalidate::{Invalidate, Invalidated, scoped_tag};
 pub use money::Usd;
 pub use record::{CacheResult, Lever, Outcome, Record, Savings, Usage};
 pub use settle::{
@@ -50,14 +52,18 @@ pub mod header {
     pub const PREFIX: &str = "x-sluice-";
 }
 
-/// Paths of the sidecar's API that the filter calls.
+/// Paths of the sidecar's API.
 pub mod path {
     /// Reserve budget and look up caches.
     pub const ADMIT: &str = "/v1/admit";
-    /// As [`ADMIT`], once another request's answer is there, or the wait is over.
+    /// As [`ADMIT`], once another request's answer is there, or [`crate::CacheAsk::wait_ms`] is over.
     pub const WAIT: &str = "/v1/wait";
     /// Book what a request used, release its reservation, store its answer.
     pub const SETTLE: &str = "/v1/settle";
+    /// For operators and tenants: drop what was built on something; see [`crate::Invalidate`].
+    pub const INVALIDATE: &str = "/v1/invalidate";
+    /// For operators: look into the cache, or drop from it.
+    pub const CACHE: &str = "/v1/cache";
 }
 
 /// What the sidecar takes in one call. It refuses more with 413 (bytes) or 400 (items).
@@ -68,4 +74,8 @@ pub mod limit {
     pub const SETTLE_BODY: usize = 16 * 1024 * 1024;
     /// Items of a settle.
     pub const SETTLE_ITEMS: usize = 1000;
+    /// Tags of one answer; one that has more is not kept.
+    pub const TAGS: usize = 32;
+    /// Bytes of a tag, without its tenant; an answer with a longer one is not kept.
+    pub const TAG: usize = 256;
 }

@@ -77,7 +77,7 @@ pub struct Store {
     /// Seconds beyond `ttl_secs`, in which it may stand in for an upstream that fails.
     #[serde(default)]
     pub stale_if_error_secs: u64,
-    /// What it was built on: dropping one of these drops it.
+    /// What it was built on, as [`crate::scoped_tag`] writes it: invalidating one of these drops it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// What is kept beside the bytes.

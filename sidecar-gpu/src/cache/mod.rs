@@ -3,21 +3,34 @@
 //! A cache failure is a miss: the request goes upstream and pays, and the failure is counted.
 
 mod codec;
+mod counts;
+mod layered;
 mod memory;
+mod pack;
 mod redis;
+mod stamps;
+
+use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use sluice_wire::EntryHead;
 
 pub use codec::Corrupt;
+pub use counts::Layer;
+pub use layered::Layered;
 pub use memory::MemoryCache;
 pub use redis::RedisCache;
 
-use crate::store::StoreError;
+use crate::config::Serve;
+use crate::store::{Link, StoreError};
 
 /// Longest life of an entry; a longer one is cut to it.
 pub const MAX_TTL_SECS: u64 = 30 * 86_400;
+
+/// Answers larger than this are packed on a thread that no other call waits for.
+const LARGE: usize = 256 << 10;
 
 /// A key: 32 bytes, 64 hex digits on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,7 +75,14 @@ impl std::str::FromStr for Key {
     }
 }
 
-/// An answer as it is kept.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// An answer as it is kept. Its times rise from `built_ms` to `keep_ms`, in the order in which they
+/// stand here but for the first two.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// When it was stored, milliseconds since the epoch, as all times here.
@@ -129,6 +149,11 @@ pub enum Put {
     Stored,
     /// What is kept was fetched under a later lease: it stays.
     Fenced,
+    /// What it was built on has changed since.
+    Voided,
+    /// Its tags are too many, too long, or not written as [`sluice_wire::scoped_tag`] does: an
+    /// invalidation could miss it.
+    Refused,
 }
 
 /// Where answers are kept.
@@ -140,6 +165,54 @@ pub trait CacheStore: Send + Sync {
     /// a higher token.
     fn put(&self, key: Key, entry: Entry) -> BoxFuture<'_, Result<Put, StoreError>>;
 
-    /// Bytes and entries kept in this process.
-    fn size(&self) -> (u64, u64);
+    /// Drops the entry of `key`; whether there was one.
+    fn remove(&self, key: Key) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// Drops every entry.
+    fn clear(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Voids what was built on `tag` (scoped) at `now_ms` or before, wherever it is by now. Returns
+    /// from when on no sidecar can give it out, whatever messages are lost.
+    fn invalidate<'a>(
+        &'a self,
+        tag: &'a str,
+        now_ms: u64,
+    ) -> BoxFuture<'a, Result<u64, StoreError>>;
+
+    /// Frees what entries past their time take in this process.
+    fn sweep(&self, now_ms: u64);
+
+    /// How it fares, layer by layer, the nearest first.
+    fn layers(&self) -> Vec<Layer>;
+
+    /// Hears what other sidecars change, for as long as it is polled.
+    fn listen(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// The store that `config` asks for, over `link` where it is shared.
+#[must_use]
+pub fn open(config: &Serve, link: Option<&Arc<Link>>, now_ms: u64) -> Box<dyn CacheStore> {
+    match (link, &config.cache_local) {
+        (None, _) => Box::new(MemoryCache::new(config.cache_memory, now_ms)),
+        (Some(link), None) => Box::new(RedisCache::new(link.clone())),
+        (Some(link), Some(local)) => Box::new(Layered::new(link.clone(), *local)),
+    }
+}
+
+/// `entry` as bytes; off this thread when it is large.
+async fn encoded(entry: Entry) -> Result<Vec<u8>, StoreError> {
+    let nonsense = |found: String| StoreError::Nonsense {
+        expected: "an entry that can be written",
+        found,
+    };
+    let outcome = if entry.body.len() > LARGE {
+        tokio::task::spawn_blocking(move || entry.encode())
+            .await
+            .map_err(|error| nonsense(error.to_string()))?
+    } else {
+        entry.encode()
+    };
+    outcome.map_err(|error| nonsense(error.to_string()))
 }

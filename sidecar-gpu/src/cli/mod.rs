@@ -1,5 +1,6 @@
 //! The command line.
 
+mod cache;
 mod check;
 mod fetch;
 mod report;
@@ -18,6 +19,7 @@ use clap::{Parser, Subcommand};
     about = "Cuts what LLM inference costs: the sidecar of Sluice's Envoy filter, and its tools",
     after_help = "Examples:\n  sluice check sluice.yaml\n  sluice serve --config sluice.yaml\n  \
                   sluice report --config sluice.yaml --by task,model\n  \
+                  sluice cache stats --url http://127.0.0.1:8089\n  \
                   sluice score < prompts.jsonl"
 )]
 struct Cli {
@@ -31,6 +33,7 @@ enum Command {
     Check(check::Args),
     Score(score::Args),
     Report(report::Args),
+    Cache(cache::Args),
 }
 
 /// Runs the command that the process's arguments name.
@@ -43,6 +46,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => return check::run(&args),
         Command::Score(args) => score::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Cache(args) => cache::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use comfy_table::{CellAlignment, Table, presets};
+use hyper::Method;
 use sluice_wire::Lever;
 
-use super::fetch;
+use super::fetch::Remote;
 use crate::clock::Clock;
 use crate::config::{self, Store};
 use crate::http;
@@ -111,7 +112,11 @@ fn tune(args: &Args) -> anyhow::Result<()> {
         ([url], [], []) => {
             let (changed, caught) = (goal.changed * 100.0, goal.caught * 100.0);
             let path = format!("/report/cache?changed={changed}&caught={caught}");
-            fetch::get(url, &path, args.token.as_deref().unwrap_or_default())?
+            Remote {
+                url: url.clone(),
+                token: args.token.clone().unwrap_or_default(),
+            }
+            .call(Method::GET, &path, Vec::new())?
         }
         ([], [file], []) => read(&configured(file)?.data)?,
         ([], [], [data]) => read(data)?,
@@ -172,8 +177,11 @@ fn load(args: &Args) -> anyhow::Result<Report> {
             Some(Scope::Shared) => text.push_str("&scope=shared"),
             None => {}
         }
-        let token = args.token.as_deref().unwrap_or_default();
-        reports.push(fetch::get(url, &format!("/report?{text}"), token)?);
+        let remote = Remote {
+            url: url.clone(),
+            token: args.token.clone().unwrap_or_default(),
+        };
+        reports.push(remote.call(Method::GET, &format!("/report?{text}"), Vec::new())?);
     }
     for file in &args.config {
         let config = configured(file)?;

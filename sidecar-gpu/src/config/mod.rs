@@ -43,12 +43,14 @@ pub struct Serve {
     pub retention: Duration,
     /// Largest size of the ledger in bytes; beyond it settling is refused (503). None: the disk's.
     pub max_ledger: Option<u64>,
-    /// Bytes of cached answers kept in memory.
+    /// Bytes of cached answers kept in memory, where they are not shared.
     pub cache_memory: u64,
     /// The semantic cache; None: there is none.
     pub semantic: Option<Semantic>,
     /// Most requests that wait here for another's answer.
     pub waiters: usize,
+    /// What is kept in memory of answers that are shared; nothing without.
+    pub cache_local: Option<Local>,
     /// Most budget counters kept in memory.
     pub counters: usize,
     /// What filters show (`sidecar.secret`).
@@ -61,6 +63,8 @@ pub struct Serve {
     pub tls: Option<Tls>,
     /// How patient the sidecar is with Redis.
     pub redis: Patience,
+    /// Certificate authorities, PEM, that vouch for Redis instead of the system's.
+    pub redis_ca: Option<PathBuf>,
     /// Whether `/metrics` is open to everyone.
     pub metrics_open: bool,
     /// Most series of a metric that is labelled by tenant and task.
@@ -87,6 +91,15 @@ pub enum Store {
     Memory,
     /// In Redis, at this URL (which may hold a password).
     Redis(Secret),
+}
+
+/// A layer of memory in front of the shared cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// Bytes of answers kept.
+    pub memory: u64,
+    /// How long one is kept: what a change elsewhere may take to be seen here, at the most.
+    pub life: Duration,
 }
 
 /// Files of the listener's TLS.

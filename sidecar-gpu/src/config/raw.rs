@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use sluice_core::config::without_secret;
 
 use super::value::whole;
-use super::{Env, Fault, Patience, Secret, Semantic, Serve, Size, Span, Store, Tls, kind};
+use super::{Env, Fault, Local, Patience, Secret, Semantic, Serve, Size, Span, Store, Tls, kind};
+use crate::store::{Address, FORMS};
 
 /// Each holds a connection or a stream of one, and other calls need some too.
 const MOST_WAITERS: u32 = 3000;
@@ -60,12 +61,30 @@ impl Default for RawServe {
 #[serde(deny_unknown_fields, default, expecting = "a mapping")]
 struct RawCache {
     memory: Size,
+    local: Option<RawLocal>,
 }
 
 impl Default for RawCache {
     fn default() -> Self {
         RawCache {
             memory: Size(256 << 20),
+            local: None,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a mapping")]
+struct RawLocal {
+    memory: Size,
+    ttl: Span,
+}
+
+impl Default for RawLocal {
+    fn default() -> Self {
+        RawLocal {
+            memory: Size(64 << 20),
+            ttl: Span(Duration::from_secs(5)),
         }
     }
 }
@@ -110,6 +129,7 @@ struct RawPatience {
     #[serde(deserialize_with = "whole")]
     failures: u32,
     pause: Span,
+    ca: Option<PathBuf>,
 }
 
 impl Default for RawPatience {
@@ -118,6 +138,7 @@ impl Default for RawPatience {
             timeout: Span(Duration::from_millis(30)),
             failures: 5,
             pause: Span(Duration::from_secs(5)),
+            ca: None,
         }
     }
 }
@@ -253,6 +274,25 @@ pub(super) fn serve(document: &Value, env: Env<'_>) -> Result<Serve, Vec<Fault>>
         (Duration::from_millis(1), "`1ms`"),
     );
     faults.at_least(("serve.redis.failures", raw.redis.failures), (1, "1"));
+    if let Some(local) = &raw.cache.local {
+        faults.at_least(
+            ("serve.cache.local.ttl", local.ttl.0),
+            (Duration::from_millis(1), "`1ms`"),
+        );
+        if store == Some(Store::Memory) {
+            faults.add(
+                "serve.cache.local",
+                "expected a shared `serve.store` behind it, found `memory`",
+            );
+        }
+    }
+    let by_tls = |url: &Secret| Address::parse(url.expose()).is_some_and(|it| it.tls);
+    if raw.redis.ca.is_some() && !matches!(&store, Some(Store::Redis(url)) if by_tls(url)) {
+        faults.add(
+            "serve.redis.ca",
+            "expected a `serve.store` that is reached by TLS (`rediss://…`), found another",
+        );
+    }
     faults.at_least(("serve.counters", raw.counters), (100, "100"));
     if raw.waiters > MOST_WAITERS {
         faults.add(
@@ -296,6 +336,10 @@ pub(super) fn serve(document: &Value, env: Env<'_>) -> Result<Serve, Vec<Fault>>
             cache_memory: raw.cache.memory.0,
             semantic,
             waiters: usize::try_from(raw.waiters).unwrap_or(usize::MAX),
+            cache_local: raw.cache.local.map(|local| Local {
+                memory: local.memory.0,
+                life: local.ttl.0,
+            }),
             counters: usize::try_from(raw.counters).unwrap_or(usize::MAX),
             secret,
             operators,
@@ -306,6 +350,7 @@ pub(super) fn serve(document: &Value, env: Env<'_>) -> Result<Serve, Vec<Fault>>
                 failures: raw.redis.failures,
                 pause: raw.redis.pause.0,
             },
+            redis_ca: raw.redis.ca,
             metrics_open: raw.metrics.open,
             metrics_series: raw.metrics.series,
         }),
@@ -350,16 +395,13 @@ fn store(faults: &mut Collector, text: &str, env: Env<'_>) -> Option<Store> {
         return Some(Store::Memory);
     }
     let url = faults.secret("serve.store", text, env)?;
-    if ["redis://", "redis+unix://", "unix://"]
-        .iter()
-        .any(|scheme| url.expose().starts_with(scheme))
-    {
+    if Address::parse(url.expose()).is_some() {
         return Some(Store::Redis(url));
     }
     // Not quoted: what stands there may be a secret that was meant for another field.
     faults.add(
         "serve.store",
-        "expected `memory`, `redis://HOST:PORT` or `unix:///PATH`, found something else",
+        format!("expected `memory`, {FORMS}, found something else"),
     );
     None
 }

@@ -32,7 +32,7 @@ serve:
   listen: 127.0.0.1:8089
   store: redis://127.0.0.1:6379
   data: /var/lib/sluice
-  cache: {memory: 256MiB}
+  cache: {memory: 256MiB, local: {memory: 32MiB, ttl: 2s}}
   operators: [env:SLUICE_OPERATOR]
   tenants: {acme: env:ACME_REPORT_TOKEN}
   tls: {cert: a.pem, key: b.pem, client_ca: c.pem}
@@ -54,6 +54,11 @@ serve:
         Store::Redis(Secret::new("redis://127.0.0.1:6379"))
     );
     assert_eq!(serve.cache_memory, 256 << 20);
+    let local = serve.cache_local.unwrap();
+    assert_eq!(
+        (local.memory, local.life),
+        (32 << 20, Duration::from_secs(2))
+    );
     assert_eq!(serve.retention, Duration::from_secs(30 * 86_400));
     assert_eq!(serve.max_ledger, Some(10 << 30));
     assert_eq!(serve.redis.failures, 3);
@@ -144,6 +149,63 @@ serve: {listen: nonsense, store: s3://bucket, retention: 1h, operators: [env:EMP
             list.iter().any(|it| it.starts_with(start)),
             "{start} in {list:#?}"
         );
+    }
+}
+
+#[test]
+fn a_shared_store_is_one_server_or_a_cluster_with_tls_or_without() {
+    let with = |serve: &str| format!("sidecar: {{cluster: c, secret: x}}\nserve: {{{serve}}}");
+    for url in [
+        "redis://a:6379/3",
+        "rediss://user:p%40ss@a",
+        "redis+cluster://a:1,b:2",
+        "rediss+cluster://u:p@a:1,b:2",
+        "unix:///run/redis.sock",
+    ] {
+        let serve = parse(&with(&format!("store: '{url}'")), false, &env)
+            .unwrap()
+            .serve;
+        assert_eq!(serve.store, Store::Redis(Secret::new(url)));
+        assert_eq!((serve.cache_local, serve.redis_ca), (None, None));
+    }
+    let text = with("store: 'rediss://a', redis: {ca: ca.pem}, cache: {local: {}}");
+    let serve = parse(&text, false, &env).unwrap().serve;
+    assert_eq!(serve.redis_ca, Some(PathBuf::from("ca.pem")));
+    assert_eq!(serve.cache_local.unwrap().life, Duration::from_secs(5));
+
+    for (text, start) in [
+        (
+            "store: 'redis+cluster://u:hunter2@a,,b'",
+            "serve.store: expected `memory`",
+        ),
+        (
+            "store: 'http://u:hunter2@a'",
+            "serve.store: expected `memory`",
+        ),
+        (
+            "cache: {local: {}}",
+            "serve.cache.local: expected a shared `serve.store`",
+        ),
+        (
+            "store: 'redis://a', cache: {local: {ttl: 0s}}",
+            "serve.cache.local.ttl: expected at least `1ms`",
+        ),
+        (
+            "store: 'redis://a', cache: {local: {tll: 1s}}",
+            "serve.cache.local.tll: unknown field `tll`, expected `memory` or `ttl`",
+        ),
+        (
+            "store: 'redis://a', redis: {ca: a}",
+            "serve.redis.ca: expected a `serve.store`",
+        ),
+        ("redis: {ca: a}", "serve.redis.ca: expected a `serve.store`"),
+    ] {
+        let list = faults(&with(text));
+        assert!(
+            list.iter().any(|it| it.starts_with(start)),
+            "{start} in {list:#?}"
+        );
+        assert!(!list.concat().contains("hunter2"), "{list:#?}");
     }
 }
 

@@ -25,6 +25,8 @@ pub enum Kind {
     Busy,
     /// The ledger cannot be written or read. 503.
     Ledger,
+    /// The shared store did not do what was asked. 503.
+    Store,
     /// A fault of ours. 500.
     Internal,
 }
@@ -43,6 +45,7 @@ impl Kind {
             Kind::Version => "version",
             Kind::Busy => "busy",
             Kind::Ledger => "ledger",
+            Kind::Store => "store",
             Kind::Internal => "internal",
         }
     }
@@ -56,7 +59,7 @@ impl Kind {
             Kind::Slow => StatusCode::REQUEST_TIMEOUT,
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::Version => StatusCode::UPGRADE_REQUIRED,
-            Kind::Busy | Kind::Ledger => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::Busy | Kind::Ledger | Kind::Store => StatusCode::SERVICE_UNAVAILABLE,
             Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -64,12 +67,12 @@ impl Kind {
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn retry(self) -> bool {
-        matches!(self, Kind::Slow | Kind::Busy | Kind::Ledger)
+        matches!(self, Kind::Slow | Kind::Busy | Kind::Ledger | Kind::Store)
     }
 
     fn source(self) -> &'static str {
         match self {
-            Kind::Busy | Kind::Ledger | Kind::Internal => "sidecar",
+            Kind::Busy | Kind::Ledger | Kind::Store | Kind::Internal => "sidecar",
             _ => "client",
         }
     }
@@ -94,6 +97,12 @@ impl ApiError {
     }
 }
 
+impl From<crate::store::StoreError> for ApiError {
+    fn from(error: crate::store::StoreError) -> Self {
+        ApiError::new(Kind::Store, error.to_string())
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let body = json!({"error": {
@@ -113,7 +122,7 @@ impl IntoResponse for ApiError {
             Kind::Unauthorized => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Kind::Busy | Kind::Ledger => {
+            Kind::Busy | Kind::Ledger | Kind::Store => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Kind::Version => {

@@ -4,7 +4,9 @@
 mod admit;
 mod auth;
 mod body;
+mod cache;
 mod error;
+mod invalidate;
 mod pages;
 mod settle;
 
@@ -13,8 +15,10 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
+use sluice_wire::path;
 
 pub use auth::{Auth, ClientCertificate};
+pub use cache::{Kept, Listing};
 pub use error::{ApiError, Kind};
 pub use pages::moment;
 
@@ -23,9 +27,15 @@ use crate::app::App;
 /// All routes over `app`. Tests call it without a socket.
 pub fn app(app: Arc<App>) -> Router {
     Router::new()
-        .route(sluice_wire::path::ADMIT, post(admit::admit))
-        .route(sluice_wire::path::WAIT, post(admit::wait))
-        .route(sluice_wire::path::SETTLE, post(settle::settle))
+        .route(path::ADMIT, post(admit::admit))
+        .route(path::WAIT, post(admit::wait))
+        .route(path::SETTLE, post(settle::settle))
+        .route(path::INVALIDATE, post(invalidate::invalidate))
+        .route(path::CACHE, get(cache::list).delete(cache::clear))
+        .route(
+            &format!("{}/{{key}}", path::CACHE),
+            get(cache::entry).delete(cache::remove),
+        )
         .route("/report", get(pages::report))
         .route("/report/cache", get(pages::tuning))
         .route("/metrics", get(pages::metrics))

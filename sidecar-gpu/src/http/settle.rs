@@ -246,13 +246,15 @@ async fn keep(app: &Arc<App>, item: &Item, now_ms: u64) {
         app.metrics.stored(match put {
             Ok(Put::Stored) => "stored",
             Ok(Put::Fenced) => "fenced",
+            Ok(Put::Voided) => "voided",
+            Ok(Put::Refused) => "refused",
             Err(_) => "error",
         });
         if matches!(put, Ok(Put::Stored)) {
             keep_question(app, item, (*key, keep_ms));
         }
         // Also where it could not be kept: those who wait have it all the same.
-        if !matches!(put, Ok(Put::Fenced)) {
+        if !matches!(put, Ok(Put::Fenced | Put::Voided)) {
             told = awaited;
         }
     }

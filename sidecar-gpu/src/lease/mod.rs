@@ -8,13 +8,17 @@
 //! yet: it is a good answer, and others wait for one.
 //!
 //! With Redis a lease counts for all sidecars. While Redis cannot be reached each sidecar leases by
-//! itself, so that equal requests cost one upstream call per sidecar and not one each.
+//! itself, and for a moment only: the settlement that ends such a lease may reach another sidecar,
+//! which knows nothing of it. Equal requests then cost one upstream call per sidecar and moment, and
+//! not one each.
 
 mod memory;
 mod redis;
 mod waiting;
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::BoxFuture;
 use sluice_wire::LeaseEnd;
@@ -29,6 +33,10 @@ use crate::store::StoreError;
 
 /// Longest life of a lease.
 pub const MAX_LEASE_MS: u64 = 3_600_000;
+/// Longest life of a lease that is this process's own because Redis cannot be reached.
+const AWAY_MS: u64 = 2_000;
+/// Ends that are kept while Redis cannot be told.
+const UNHEARD: usize = 10_000;
 /// How long all go by themselves after an answer that is not to be shared.
 const OPEN_MS: u64 = 10_000;
 
@@ -78,6 +86,8 @@ pub trait LeaseStore: Send + Sync {
 pub struct Leases {
     shared: Option<RedisLeases>,
     local: MemoryLeases,
+    /// Ends that Redis has not heard of: until it has, others wait for nothing.
+    unheard: Mutex<VecDeque<(Key, Lease, LeaseEnd)>>,
     fallbacks: AtomicU64,
 }
 
@@ -88,18 +98,20 @@ impl Leases {
         Leases {
             shared,
             local: MemoryLeases::default(),
+            unheard: Mutex::default(),
             fallbacks: AtomicU64::new(0),
         }
     }
 
     /// As [`LeaseStore::take`], and always answered.
     pub async fn take(&self, key: Key, holder: Id, (now_ms, life_ms): (u64, u64)) -> Take {
-        let times = (now_ms, life_ms.min(MAX_LEASE_MS));
+        let mut times = (now_ms, life_ms.min(MAX_LEASE_MS));
         if let Some(shared) = &self.shared {
             match shared.take(key, holder, times).await {
                 Ok(take) => return take,
                 Err(_) => self.fallbacks.fetch_add(1, Ordering::Relaxed),
             };
+            times.1 = times.1.min(AWAY_MS);
         }
         self.local.take_now(key, holder, times)
     }
@@ -114,12 +126,41 @@ impl Leases {
         self.local.held_now(key, now_ms)
     }
 
-    /// As [`LeaseStore::end`], wherever the lease is. One that cannot be ended lapses.
+    /// As [`LeaseStore::end`], wherever the lease is. What Redis cannot be told now it is told by
+    /// [`Leases::catch_up`].
     pub async fn end(&self, key: Key, lease: Lease, (end, now_ms): (LeaseEnd, u64)) {
         self.local.end_now(key, lease, (end, now_ms));
-        if let Some(shared) = &self.shared {
-            let _ = shared.end(key, lease, (end, now_ms)).await;
+        let Some(shared) = &self.shared else { return };
+        if shared.end(key, lease, (end, now_ms)).await.is_err() {
+            let mut unheard = self.unheard();
+            // The oldest lapse first.
+            if unheard.len() >= UNHEARD {
+                unheard.pop_front();
+            }
+            unheard.push_back((key, lease, end));
         }
+    }
+
+    /// Tells Redis of the ends that it has not heard of. Call it now and then.
+    pub async fn catch_up(&self, now_ms: u64) {
+        let Some(shared) = &self.shared else { return };
+        loop {
+            let Some((key, lease, end)) = self.unheard().front().copied() else {
+                return;
+            };
+            if shared.end(key, lease, (end, now_ms)).await.is_err() {
+                return;
+            }
+            // Only this takes from the front, but for an overflow, which took the same one.
+            let mut unheard = self.unheard();
+            if unheard.front().is_some_and(|(_, front, _)| *front == lease) {
+                unheard.pop_front();
+            }
+        }
+    }
+
+    fn unheard(&self) -> MutexGuard<'_, VecDeque<(Key, Lease, LeaseEnd)>> {
+        self.unheard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Leases held in this process, and leases taken here because Redis did not answer.

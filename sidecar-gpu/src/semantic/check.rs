@@ -41,9 +41,7 @@ const SMALL_WORDS: &[&str] = &[
 ];
 
 /// Words that point at something the question does not name.
-const POINTING_WORDS: &[&str] = &[
-    "this", "these", "that", "those", "it", "same", "such", "both", "all", "every",
-];
+const POINTING_WORDS: &[&str] = &["that", "it", "same", "such", "both", "every", "each"];
 
 fn of(aligned: &Alignment<'_>, cosine: f32, words: Option<&Vocabulary>) -> [f32; FEATURES] {
     let alone = |wanted: &[&str]| {

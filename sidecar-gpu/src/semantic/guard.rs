@@ -183,7 +183,6 @@ fn asked(question: &Question) -> Vec<Ask> {
         })
         .collect();
     asks.sort_unstable_by_key(|ask| *ask as u8);
-    asks.dedup();
     asks
 }
 

@@ -9,11 +9,11 @@ use super::question::Kind;
 const KINDS: &[(Kind, &str)] = &[
     (
         Kind::Function,
-        "a an the of in on at to for with by as and or but that this these those there here into \
+        "a an the of in on at to for with by as and or but that there here into \
          onto from than if whether then so too also about via vs versus per upon among amongst \
          between through throughout within along across around towards toward off out up down \
          while though although because unto lot lots such same each every all \
-         both any some few many much more most less least several various ever am's",
+         both any some few many much most least several various ever like away back together apart",
     ),
     (Kind::Wh, "what which who whom whose why how when where"),
     (
@@ -32,7 +32,7 @@ const KINDS: &[(Kind, &str)] = &[
         Kind::Relation,
         "before after since until till against instead despite only during under over above \
          below beneath behind inside outside beyond near besides unlike always sometimes \
-         often rarely seldom already yet still again anymore more less another \
+         often rarely seldom already yet still again anymore more less another this these those \
          other others else extra additional",
     ),
     (

@@ -97,6 +97,12 @@ fn a_refusal_names_what_differs() {
             "Where and when can I eat?",
             Refusal::Ask,
         ),
+        (
+            "What is rust?",
+            "What is rust and what is it like?",
+            Refusal::Ask,
+        ),
+        ("Is it like this?", "Is it like that?", Refusal::Relation),
         ("What is the law?", "What was the law?", Refusal::Tense),
         ("Does he like rain?", "Does she like rain?", Refusal::Person),
         (
@@ -210,7 +216,7 @@ fn the_nearer_and_the_more_alike_the_more_probable() {
     let equal = probability("how do i fix a flat tire", 0.99);
     let near = probability("How can I fix a flat tire?", 0.97);
     let far = probability("How can I fix a flat tire?", 0.8);
-    let pointing = probability("How can I fix this flat tire?", 0.97);
+    let pointing = probability("How can I fix every flat tire?", 0.97);
     assert!(equal > near && near > far && near > pointing);
     assert!(equal < 1.0 && far > 0.0);
 }

@@ -1,9 +1,13 @@
 //! What every shared store has in common: how it is reached and how it fails.
 
+mod address;
 mod breaker;
+mod conn;
 mod link;
 
+pub use address::{Address, FORMS};
 pub use breaker::{Breaker, Permit, State};
+pub use conn::Conn;
 pub use link::{Link, LinkStats};
 
 /// Why a store did not do what it was asked. The caller has a declared fallback for each use.
@@ -29,6 +33,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the store only had no room for what it was to keep.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, StoreError::Redis(error) if error.code() == Some("OOM"))
+    }
+
     /// The word for it in metrics.
     #[must_use]
     pub fn kind(&self) -> &'static str {

@@ -22,14 +22,14 @@ use crate::common::{OPERATOR, Redis, SECRET, ask, charge, config_json, frame, it
 const SLUICE: &str = env!("CARGO_BIN_EXE_sluice");
 
 /// A running `sluice serve`; killed when the test ends.
-struct Process {
+pub(crate) struct Process {
     child: Child,
-    address: String,
+    pub(crate) address: String,
     _stdout: BufReader<ChildStdout>,
 }
 
 impl Process {
-    fn start(config: &Path) -> Self {
+    pub(crate) fn start(config: &Path) -> Self {
         let mut child = Command::new(SLUICE)
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
             .arg(config)
@@ -73,12 +73,12 @@ impl Drop for Process {
 }
 
 /// A data directory and a config file that points to it.
-struct Place {
+pub(crate) struct Place {
     dir: tempfile::TempDir,
 }
 
 impl Place {
-    fn new(patch: &Value) -> Self {
+    pub(crate) fn new(patch: &Value) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let place = Place { dir };
         let config = config_json(&place.data(), patch);
@@ -90,7 +90,7 @@ impl Place {
         self.dir.path().join("data")
     }
 
-    fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.dir.path().join("sluice.json")
     }
 
@@ -110,14 +110,14 @@ fn now_ms() -> u64 {
 }
 
 /// `item`, arriving now.
-fn fresh(n: u128, tokens: u64) -> Settle {
+pub(crate) fn fresh(n: u128, tokens: u64) -> Settle {
     let mut item = item(n, tokens);
     item.record.at_ms = now_ms();
     item.counted[0].window = Window::Month;
     item
 }
 
-fn request(path: &str, body: Vec<u8>) -> Request<Full<Bytes>> {
+pub(crate) fn request(path: &str, body: Vec<u8>) -> Request<Full<Bytes>> {
     Request::post(path)
         .header("host", "sidecar")
         .header("authorization", format!("Bearer {SECRET}"))
@@ -126,7 +126,7 @@ fn request(path: &str, body: Vec<u8>) -> Request<Full<Bytes>> {
         .unwrap()
 }
 
-async fn connect(address: &str) -> Option<http1::SendRequest<Full<Bytes>>> {
+pub(crate) async fn connect(address: &str) -> Option<http1::SendRequest<Full<Bytes>>> {
     let stream = TcpStream::connect(address).await.ok()?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
     tokio::spawn(connection);
@@ -134,7 +134,7 @@ async fn connect(address: &str) -> Option<http1::SendRequest<Full<Bytes>>> {
 }
 
 /// `None` when the connection broke: nothing is known about the call then.
-async fn call(
+pub(crate) async fn call(
     sender: &mut http1::SendRequest<Full<Bytes>>,
     request: Request<Full<Bytes>>,
 ) -> Option<(StatusCode, Bytes)> {
@@ -303,7 +303,7 @@ async fn one_connection_serves_many_calls_by_either_http_version() {
     }
 }
 
-fn run(args: &[&str], stdin: &str) -> Output {
+pub(crate) fn run(args: &[&str], stdin: &str) -> Output {
     let mut child = Command::new(SLUICE)
         .args(args)
         .env("SLUICE_TOKEN", OPERATOR)
@@ -321,7 +321,7 @@ fn run(args: &[&str], stdin: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 

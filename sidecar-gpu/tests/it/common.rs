@@ -17,7 +17,7 @@ use sluice::config::{self, Serve};
 use sluice::semantic::SemanticCache;
 use sluice_wire::{
     AdmitReply, AdmitRequest, Charge, Counted, EntryHead, Frame, Over, Plan, Record, Settle,
-    SettleReply, SettleRequest, Store, Unit, Usage, Usd, Window,
+    SettleReply, SettleRequest, Store, Unit, Usage, Usd, Verdict, Window,
 };
 use tower::ServiceExt;
 
@@ -110,6 +110,32 @@ impl Sidecar {
             .body(Body::empty())
             .unwrap();
         self.call(request).await
+    }
+
+    /// An operator's or tenant's call, with JSON both ways.
+    pub(crate) async fn ask(
+        &self,
+        (method, path): (&str, &str),
+        token: &str,
+        body: &Value,
+    ) -> (StatusCode, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {token}"))
+            .body(Body::from(match body {
+                Value::Null => String::new(),
+                body => body.to_string(),
+            }))
+            .unwrap();
+        let (status, body) = self.call(request).await;
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    /// The answer kept under `key`, if there is one that is fresh.
+    pub(crate) async fn hit(&self, key: String) -> Option<Vec<u8>> {
+        let (reply, body) = self.admit(&ask(999, vec![plan(Some(key), vec![])])).await;
+        matches!(reply.verdict, Verdict::Hit { .. }).then_some(body)
     }
 
     pub(crate) async fn report(&self, query: &str) -> sluice::report::Report {
@@ -254,6 +280,25 @@ pub(crate) fn with_answer(mut item: Settle, key: String, len: u64) -> Settle {
     item
 }
 
+/// `item` with an answer that is built on `tag`, whose request arrived `ms` after [`NOW`].
+pub(crate) fn tagged(n: u8, tag: &str, ms: u64, answer: &[u8]) -> Settle {
+    let mut item = with_answer(item(u128::from(n), 1), key(n), answer.len() as u64);
+    item.record.at_ms = NOW + ms;
+    if let Some(store) = &mut item.store {
+        store.tags = vec![tag.to_owned()];
+    }
+    item
+}
+
+/// Awaits what another task or process brings about; fails after ten seconds.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is: impl FnMut() -> F) {
+    let started = std::time::Instant::now();
+    while !is().await {
+        assert!(started.elapsed().as_secs() < 10, "{what}");
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}
+
 /// A `redis-server` on a socket of its own, ended with the test.
 pub(crate) struct Redis {
     child: Child,
@@ -263,21 +308,31 @@ pub(crate) struct Redis {
 impl Redis {
     /// None, with a line that says so, where `redis-server` is not installed.
     pub(crate) fn start() -> Option<Self> {
-        Redis::start_in(Arc::new(tempfile::tempdir().unwrap()))
+        Redis::start_in(Arc::new(tempfile::tempdir().unwrap()), &[])
     }
 
-    fn start_in(dir: Arc<tempfile::TempDir>) -> Option<Self> {
+    /// [`Redis::start`] with more of its options.
+    pub(crate) fn start_with(options: &[String]) -> Option<Self> {
+        Redis::start_in(Arc::new(tempfile::tempdir().unwrap()), options)
+    }
+
+    fn start_in(dir: Arc<tempfile::TempDir>, options: &[String]) -> Option<Self> {
         let spawned = Command::new("redis-server")
             .args(["--port", "0", "--save", "", "--appendonly", "no"])
             .args(["--maxmemory", "64mb", "--dir"])
             .arg(dir.path())
             .arg("--unixsocket")
             .arg(dir.path().join("redis.sock"))
+            .args(options)
             .stdout(Stdio::piped())
             .spawn();
         let mut child = match spawned {
             Ok(child) => child,
             Err(error) => {
+                assert!(
+                    std::env::var_os("SLUICE_REQUIRE_ALL").is_none(),
+                    "this test needs redis-server: {error}"
+                );
                 eprintln!("SKIPPED: this test needs redis-server: {error}");
                 return None;
             }
@@ -307,7 +362,7 @@ impl Redis {
     }
 
     pub(crate) fn restart(&mut self) {
-        let mut fresh = Redis::start_in(self.dir.clone()).unwrap();
+        let mut fresh = Redis::start_in(self.dir.clone(), &[]).unwrap();
         std::mem::swap(self, &mut fresh);
         // `fresh` is the old one now, which has ended; dropping it kills nothing.
     }

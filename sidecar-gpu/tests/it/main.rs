@@ -8,10 +8,15 @@
 mod api;
 mod binary;
 mod budgets;
+mod cache;
 mod coalescing;
+mod commands;
 mod common;
+mod layers;
 mod mtls;
 mod one_ledger;
+mod properties;
 mod semantic;
+mod servers;
 mod shared;
 mod tuning;

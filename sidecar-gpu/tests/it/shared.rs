@@ -164,6 +164,23 @@ async fn a_value_that_is_no_entry_of_ours_is_a_miss_and_counted() {
         "{text}"
     );
     assert!(text.contains("sluice_redis_breaker_state 0"), "{text}");
+    assert!(text.contains("sluice_cache_damaged 1"), "{text}");
+    assert!(text.contains("sluice_cache_foreign 3"), "{text}");
+
+    // Ours that is damaged is gone; another program's is its own until it is written over, and
+    // what looks like a token in it fences nothing off.
+    assert!(!client.exists::<_, bool>(name(1)).unwrap());
+    for n in 2..=4 {
+        assert!(client.exists::<_, bool>(name(n)).unwrap(), "value {n}");
+    }
+    let () = client
+        .set(name(5), "SLC29007199254740991another version's")
+        .unwrap();
+    for n in 1..=5 {
+        let answer = with_answer(item(100 + u128::from(n), 1), key(n), 4);
+        sidecar.settle(vec![answer], b"good").await;
+        assert_eq!(sidecar.hit(key(n)).await.unwrap(), b"good", "value {n}");
+    }
 }
 
 #[tokio::test]

@@ -223,6 +223,7 @@ fn key(format: &'static dyn Format, body: String) -> Box<dyn FnMut()> {
                 format,
                 request,
                 headers: &headers,
+                key_headers: &[],
                 model: "gpt-4o-mini",
                 output_limit: Some(256),
                 policies: &[0; 32],

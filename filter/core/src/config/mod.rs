@@ -20,7 +20,7 @@ pub use plan::{
     Misses, Model, Plan, Price, Refresh, Reserve, RoutePlan, Routing, Sidecar, Source, Spend, Tier,
     Trimming, Trust,
 };
-pub use raw::{Mode, OnFailure, OverSpend, Per, Scope};
+pub use raw::{Mode, OnFailure, OverSpend, Per, RouteKind, Scope};
 pub use read::without_secret;
 
 /// One thing that is wrong with a config.

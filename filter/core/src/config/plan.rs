@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use sluice_wire::{Over, Unit, Usage, Usd, Window};
 
-use super::raw::{Mode, OnFailure, OverSpend, Per, Scope};
+use super::raw::{Mode, OnFailure, OverSpend, Per, RouteKind, Scope};
 use crate::exchange::Headers;
 use crate::tokens::Encoding;
 
@@ -151,6 +151,14 @@ pub struct Price {
 }
 
 impl Price {
+    /// Nothing, for what no model answers.
+    pub const FREE: Price = Price {
+        input: Usd::ZERO,
+        cached_input: Usd::ZERO,
+        cache_write: Usd::ZERO,
+        output: Usd::ZERO,
+    };
+
     /// What `usage` costs.
     #[must_use]
     pub fn of(&self, usage: &Usage) -> Usd {
@@ -318,6 +326,8 @@ fn ends_with_ignore_case(text: &str, suffix: &str) -> bool {
 pub struct RoutePlan {
     /// The override's name; empty for the defaults.
     pub name: String,
+    /// What its requests are.
+    pub kind: RouteKind,
     /// Overall ceiling: budgets and accounting follow it.
     pub mode: Mode,
     /// Routing.
@@ -416,6 +426,10 @@ pub struct Caching {
     pub max_temperature: f64,
     /// Answers to questions that ask the same; None: only to equal requests.
     pub semantic: Option<Semantic>,
+    /// Request headers (lower case) that are in the key beside those of the format; in order.
+    pub headers: Vec<String>,
+    /// Tags of every answer, for all tenants: invalidating one drops them.
+    pub tags: Vec<String>,
 }
 
 impl Default for Caching {
@@ -432,6 +446,8 @@ impl Default for Caching {
             max_answer: 256 << 10,
             max_temperature: 1.0,
             semantic: None,
+            headers: Vec::new(),
+            tags: Vec::new(),
         }
     }
 }

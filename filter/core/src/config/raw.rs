@@ -253,6 +253,8 @@ pub(crate) struct Caching {
     pub(crate) coalesce: Option<Coalesce>,
     pub(crate) negative: Option<Negative>,
     pub(crate) refresh: Option<Refresh>,
+    pub(crate) headers: Option<Vec<String>>,
+    pub(crate) tags: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -368,12 +370,25 @@ pub(crate) struct Limits {
     pub(crate) on_failure: OnFailure,
 }
 
+/// What the requests of a route are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteKind {
+    /// Requests of the LLM APIs, each told by its path.
+    #[default]
+    Llm,
+    /// A search service's JSON POSTs, whatever their path.
+    Retrieval,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct Route {
     pub(crate) name: String,
     #[serde(rename = "match")]
     pub(crate) matches: Match,
+    #[serde(default)]
+    pub(crate) kind: RouteKind,
     pub(crate) mode: Option<Mode>,
     pub(crate) route: Option<Routing>,
     pub(crate) trim: Option<Trimming>,
@@ -440,6 +455,8 @@ pub(crate) fn overlay_caching(base: Option<&Caching>, over: Option<&Caching>) ->
             },
         ),
         refresh: over.refresh.or(base.refresh),
+        headers: over.headers.or(base.headers),
+        tags: over.tags.or(base.tags),
         exact: both(base.exact.as_ref(), over.exact.as_ref(), |base, over| {
             Exact {
                 ttl: over.ttl.or(base.ttl),

@@ -442,3 +442,90 @@ fn questions_are_compared_by_meaning_only_where_that_is_asked_for() {
         assert_eq!(paths, [format!("cache.semantic.{field}")], "{value}");
     }
 }
+
+#[test]
+fn a_route_of_searches_caches_and_has_no_lever_that_asks_for_a_model() {
+    let searches = |of_route: &str| {
+        let config = FULL.replace(r#"{"name": "internal""#, &format!(r#"{{"name": "search", "match": {{"path": "/search"}}, "kind": "retrieval"{of_route}}}, {{"name": "internal""#));
+        config.replace(
+            r#""scope": "tenant""#,
+            r#""scope": "tenant", "negative": {}, "tags": ["all"]"#,
+        )
+    };
+    let plan = parse(&searches(
+        r#", "cache": {"exact": {"ttl": "1m"}, "headers": ["X-Index", "accept-language", "x-index"]}"#,
+    ))
+    .unwrap();
+    let search = &plan.routes[0].1;
+    assert_eq!(search.kind, RouteKind::Retrieval);
+    assert_eq!(
+        (search.route.mode, search.trim.mode),
+        (Mode::Off, Mode::Off)
+    );
+    assert_eq!(
+        (search.cache.mode, search.cache.negative_secs),
+        (Mode::On, 0)
+    );
+    assert_eq!(search.cache.headers, ["accept-language", "x-index"]);
+    assert_eq!(search.cache.tags, ["all"]);
+    assert_eq!(plan.routes[1].1.kind, RouteKind::Llm);
+    assert_eq!(plan.default.cache.negative_secs, 30);
+
+    let of = |of_route: &str| -> Vec<String> {
+        let found = faults(&searches(of_route)).into_iter();
+        found.map(|(path, _)| path).collect()
+    };
+    assert_eq!(
+        of(r#", "route": {"pin": true}, "trim": {}, "cache": {"negative": {}}"#),
+        [
+            "routes[0].route",
+            "routes[0].trim",
+            "routes[0].cache.negative",
+        ]
+    );
+    assert_eq!(
+        of(r#", "cache": {"headers": [":path", "x-sluice-task", "ok", ""]}"#),
+        [
+            "routes[0].cache.headers[0]",
+            "routes[0].cache.headers[1]",
+            "routes[0].cache.headers[3]",
+        ]
+    );
+    assert_eq!(
+        of(r#", "cache": {"tags": ["a,b", "", "ü", "ok"]}"#),
+        [
+            "routes[0].cache.tags[0]",
+            "routes[0].cache.tags[1]",
+            "routes[0].cache.tags[2]",
+        ]
+    );
+    let many = serde_json::json!(
+        (0..17)
+            .map(|number| format!("x{number}"))
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(
+        of(&format!(
+            r#", "cache": {{"headers": {many}, "tags": {many}}}"#
+        )),
+        ["routes[0].cache.headers", "routes[0].cache.tags",]
+    );
+    let warned = |config: &str, part: &str| {
+        let warnings = parse(config).unwrap().warnings;
+        warnings.iter().any(|warning| warning.contains(part))
+    };
+    let (idle, open) = ("caches nothing", "matches by headers alone");
+    let searching = searches("");
+    assert!(!warned(&searching, idle) && !warned(&searching, open));
+    assert!(warned(&searches(r#", "cache": {"mode": "off"}"#), idle));
+    let by_header = searching.replace(
+        r#"{"path": "/search"}"#,
+        r#"{"headers": {"x-search": "*"}}"#,
+    );
+    assert!(warned(&by_header, open));
+    assert!(
+        faults(&searches("").replace("retrieval", "vector"))[0]
+            .1
+            .contains("`llm`")
+    );
+}

@@ -7,13 +7,23 @@ use sluice_wire::{
 use super::decide::recount;
 use super::facts::{CacheWish, Facts, Option_, StandIn};
 use super::{Effect, Effects, Exchange, Host, Label, Phase, Vm};
-use crate::config::{Mode, OnFailure, Plan};
+use crate::config::{Mode, OnFailure, Plan, Sidecar};
 use crate::formats::{ApiError, ErrorKind};
 use crate::policy::budget::{self, Local};
 
-/// How often a request waits for another's answer: where it waits at a sidecar that dies, it asks
+/// Longest wait of one call: a sidecar that stands still costs no more than this and the time for
+/// an answer.
+const STEP_MS: u32 = 2000;
+
+/// How often a request asks on, beyond once a step: where it waits at a sidecar that dies, it asks
 /// the next one.
-const WAITS: u8 = 12;
+const WAITS: u16 = 12;
+
+/// How often a request asks for another's answer, however long and however often it fails.
+fn most_waits(sidecar: &Sidecar) -> u16 {
+    let steps = u16::try_from(sidecar.wait_ms / STEP_MS).unwrap_or(u16::MAX);
+    WAITS.saturating_add(steps)
+}
 
 impl Facts {
     /// How long the lease holds that it asks for; 0: none.
@@ -85,7 +95,7 @@ impl Exchange {
             Some((until_ns, _)) if waits => until_ns.saturating_sub(host.now_ns()) / 1_000_000,
             _ => 0,
         };
-        let wait_ms = u32::try_from(wait_ms).unwrap_or(u32::MAX);
+        let wait_ms = u32::try_from(wait_ms).unwrap_or(u32::MAX).min(STEP_MS);
         let lookup = facts.looks_up();
         let question = facts.compare(&plan).filter(|_| !waits);
         facts.compared |= question.is_some();
@@ -168,8 +178,7 @@ impl Exchange {
                 // request.
                 Verdict::Hit { plan, .. } if !self.looked_up(*plan) => None,
                 Verdict::Over { rule, .. } if usize::from(*rule) >= vm.plan.budgets.len() => None,
-                // Nor may one that makes it wait on and on.
-                Verdict::Wait if waited || !self.may_wait(&vm.plan) => None,
+                Verdict::Wait if !self.may_wait(&vm.plan) => None,
                 _ => Some(frame),
             }
         });
@@ -263,7 +272,7 @@ impl Exchange {
         let whole = now_ns.saturating_add(u64::from(sidecar.wait_ms) * 1_000_000);
         let (until_ns, times) = facts.wait.unwrap_or((whole, 0));
         facts.wait = Some((until_ns, times.saturating_add(1)));
-        if now_ns < until_ns && times < WAITS && vm.waiting < sidecar.waits {
+        if now_ns < until_ns && times < most_waits(sidecar) && vm.waiting < sidecar.waits {
             return self.call(path::WAIT, vm, host, effects);
         }
         effects.count(vm, ("wait", &[(Label::Result, "alone")]), 1);
@@ -296,13 +305,14 @@ impl Exchange {
         let Some((until_ns, times)) = facts.wait else {
             return false;
         };
+        let most = vm.plan.sidecar.as_ref().map_or(0, most_waits);
         if waited {
             effects.count(vm, ("wait", &[(Label::Result, "failed")]), 1);
-        } else if times >= WAITS {
+        } else if times >= most {
             return false;
         }
         facts.wait = Some((until_ns, times.saturating_add(1)));
-        facts.alone = facts.alone || host.now_ns() >= until_ns || times >= WAITS;
+        facts.alone = facts.alone || host.now_ns() >= until_ns || times >= most;
         self.admit(vm, host, effects);
         true
     }
@@ -337,7 +347,8 @@ impl Exchange {
         if facts.under.is_some() {
             return self.superseded(effects);
         }
-        if closed && facts.route(&plan).mode == Mode::On {
+        let budgeted = facts.format.kind().asks_a_model();
+        if closed && budgeted && facts.route(&plan).mode == Mode::On {
             let error = ApiError {
                 kind: ErrorKind::Unavailable,
                 message: "Budgets cannot be checked at the moment; try again shortly.".into(),

@@ -124,7 +124,7 @@ fn expect(facts: &Facts, request: &Request<'_>, vm: &mut Vm, exact: bool) -> Exp
         .min(vm.plan.reserve.output_tokens);
     let completion = match facts.format.kind() {
         formats::Kind::Generation => limit.saturating_mul(request.choices.max(1)),
-        formats::Kind::Embedding => 0,
+        formats::Kind::Embedding | formats::Kind::Retrieval => 0,
     };
     let Some(encoding) = model.and_then(|(_, encoding)| encoding) else {
         // Without a vocabulary the estimate is the best there is.
@@ -240,10 +240,10 @@ fn option(
     choice: Choice,
 ) -> Option_ {
     let cache = &route.cache;
-    // Both providers sample at 1 where nothing is said; vectors are not sampled.
+    // Both providers sample at 1 where nothing is said; vectors and searches are not sampled.
     let temperature = match facts.format.kind() {
         formats::Kind::Generation => request.temperature.unwrap_or(1.0),
-        formats::Kind::Embedding => 0.0,
+        formats::Kind::Embedding | formats::Kind::Retrieval => 0.0,
     };
     let cool = temperature <= cache.max_temperature;
     let wanted =
@@ -254,16 +254,20 @@ fn option(
         format: facts.format,
         request,
         headers: &facts.headers,
+        key_headers: &cache.headers,
         model: &choice.model,
         output_limit: choice.cap.or(request.output_limit),
         policies: &route.digest,
     };
     let keyed = wanted && cool && facts.format.cacheable(request);
-    let key = keyed.then(|| cache_key::exact(&input));
+    let key = match keyed {
+        true => cache_key::exact(&input),
+        false => None,
+    };
     let question = facts.question.as_ref().and_then(|_| request.question());
     let scope = question
-        .filter(|_| keyed)
-        .map(|question| cache_key::scope(&input, (&route.name, question)));
+        .filter(|_| key.is_some())
+        .and_then(|question| cache_key::scope(&input, (&route.name, question)));
     let expected = Expected {
         completion: choice.cap.map_or(facts.expected.completion, |cap| {
             facts
@@ -273,7 +277,10 @@ fn option(
         }),
         ..facts.expected
     };
-    let mut charges = budget::charges(plan, &facts.caller, &choice.model, &expected);
+    let mut charges = match facts.format.kind().asks_a_model() {
+        true => budget::charges(plan, &facts.caller, &choice.model, &expected),
+        false => Vec::new(),
+    };
     if route.mode == Mode::Dry {
         for charge in &mut charges {
             charge.over = Over::Shadow;

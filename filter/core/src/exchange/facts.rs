@@ -85,7 +85,7 @@ pub(super) struct Facts {
     /// No lease is asked for: the wait is over, or there is no room to wait.
     pub(super) alone: bool,
     /// When waiting for another's answer ends, nanoseconds since the epoch, and how often it began.
-    pub(super) wait: Option<(u64, u8)>,
+    pub(super) wait: Option<(u64, u16)>,
     /// The lease that it came under: it refreshes a stale answer.
     pub(super) under: Option<Lease>,
     /// The lease that it holds, with its key.

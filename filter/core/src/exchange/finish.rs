@@ -11,9 +11,9 @@ use sluice_wire::{
 use super::facts::Facts;
 use super::response::dollars;
 use super::{Effect, Effects, Exchange, Host, Label, Metric, Phase, Vm};
-use crate::config::{Plan, Price, Scope};
+use crate::config::{Plan, Price};
 use crate::policy::accounting::{self, Bill};
-use crate::policy::{budget, guard};
+use crate::policy::{budget, guard, tags};
 
 impl Exchange {
     pub(super) fn done(&mut self, vm: &mut Vm, host: &mut dyn Host, effects: &mut Effects) {
@@ -110,7 +110,7 @@ impl Exchange {
                 // What was refused may be taken once its time is over.
                 stale_secs: windows.0,
                 stale_if_error_secs: windows.1,
-                tags: facts.scoped_tags(route.cache.scope),
+                tags: tags::stored(&route.cache, &facts.caller.tenant, &facts.tags),
                 entry: EntryHead {
                     format: facts.format.name().to_owned(),
                     model: facts.model().to_owned(),
@@ -157,21 +157,10 @@ impl Facts {
         Some(Release { key, lease, end })
     }
 
-    /// Its tags as they are stored: those of one tenant are not another's.
-    fn scoped_tags(&self, scope: Scope) -> Vec<String> {
-        let tags = self.tags.iter();
-        match scope {
-            Scope::Global => tags.cloned().collect(),
-            Scope::Tenant => tags
-                .map(|tag| format!("{}/{tag}", self.caller.tenant))
-                .collect(),
-        }
-    }
-
     /// Puts an estimate where upstream reported nothing, or not all; says whether it did.
     fn estimate_usage(&mut self, sent: bool, vm: &Vm) -> bool {
         let whole = self.usage.is_some() && !self.usage_so_far;
-        if whole || !sent || free(self) {
+        if whole || !sent || free(self) || !self.format.kind().asks_a_model() {
             return false;
         }
         let model = vm
@@ -197,8 +186,12 @@ impl Facts {
 
     /// The dollars, as far as they are known by now.
     pub(super) fn bill(&self, plan: &Plan) -> Bill {
-        let price =
-            |name: &str| -> Option<Price> { plan.model(name).and_then(|(_, model)| model.price) };
+        let price = |name: &str| -> Option<Price> {
+            match self.format.kind().asks_a_model() {
+                true => plan.model(name).and_then(|(_, model)| model.price),
+                false => Some(Price::FREE),
+            }
+        };
         let facts = accounting::Facts {
             asked: price(&self.model_asked),
             used: price(self.model()),
@@ -266,7 +259,10 @@ impl Facts {
     fn count(&self, bill: &Bill, estimated: bool, vm: &mut Vm, effects: &mut Effects) {
         let plan = vm.plan.clone();
         // From the config, so that no client can make names without end.
-        let model = plan.model(self.model()).map_or("other", |(name, _)| name);
+        let model = match self.format.kind().asks_a_model() {
+            true => plan.model(self.model()).map_or("other", |(name, _)| name),
+            false => "none",
+        };
         let by_model = (Label::Model, model);
         let labels = [
             (Label::Endpoint, self.format.name()),

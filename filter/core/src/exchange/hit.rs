@@ -4,7 +4,7 @@
 use sluice_wire::{CacheResult, EntryHead, Lease, Outcome};
 
 use super::facts::{Facts, StandIn};
-use super::{Effect, Effects, Exchange, Flow, Host, Phase, Vm};
+use super::{Effect, Effects, Exchange, Flow, Host, Label, Phase, Vm};
 use crate::config::Mode;
 
 impl Exchange {
@@ -22,6 +22,11 @@ impl Exchange {
         };
         let dry = facts.route(&plan).cache.mode == Mode::Dry;
         facts.dry_hit = dry;
+        if dry {
+            // Where no model is asked, it would have saved a request and no dollar.
+            let endpoint = (Label::Endpoint, facts.format.name());
+            effects.count(vm, ("dry_hits", &[endpoint]), 1);
+        }
         let told = match dry {
             true => None,
             false => facts.tell(&found.entry, &found.body),

@@ -5,9 +5,9 @@ use sluice_wire::header;
 use super::decide::decide;
 use super::facts::{CacheWish, Facts};
 use super::{Effect, Effects, Exchange, Flow, Header, Headers, Host, Phase, Vm};
-use crate::config::{Mode, OnFailure};
+use crate::config::{Mode, OnFailure, RouteKind};
 use crate::formats::{self, ApiError, ErrorKind};
-use crate::policy::identity;
+use crate::policy::{identity, tags};
 
 impl Exchange {
     pub(super) fn request_headers(
@@ -31,10 +31,15 @@ impl Exchange {
             // A route that a stranger's header picked must not stand.
             effects.list.push(Effect::ClearRouteCache);
         }
-        let Some(format) = ours(headers) else { return };
+        if headers.get(":method") != Some("POST") {
+            return;
+        }
         let index = vm.plan.route_index(headers);
         let plan = vm.plan.clone();
         let route = plan.route_at(index);
+        let Some(format) = format(route.kind, headers) else {
+            return;
+        };
         if end_of_stream || route.mode == Mode::Off {
             return;
         }
@@ -49,8 +54,8 @@ impl Exchange {
         let vouched = (format.family(), under.is_some());
         let caller = identity::identify(&plan.identity, vouched, headers, host);
         let levers = [route.route.mode, route.trim.mode, route.cache.mode];
-        let may_touch =
-            route.mode == Mode::On && (levers.contains(&Mode::On) || !plan.budgets.is_empty());
+        let budgeted = format.kind().asks_a_model() && !plan.budgets.is_empty();
+        let may_touch = route.mode == Mode::On && (levers.contains(&Mode::On) || budgeted);
         let mut codings = headers.all("accept-encoding");
         if may_touch && codings.any(|coding| coding != b"identity") {
             // A compressed answer could be neither accounted nor stored. Who names no coding gets
@@ -69,15 +74,18 @@ impl Exchange {
         };
         let tier_asked = control(header::TIER).map(str::to_owned);
         let cache_wish = cache_wish(headers.get("cache-control"), control(header::CACHE));
+        let listed = route.cache.headers.iter().map(String::as_str);
         let kept = [":authority", ":path"].iter().chain(format.key_headers());
         let needed = |name: &str| {
             route.cache.mode != Mode::Off || (name == ":authority" && route.guard.backoff.is_some())
         };
         let kept = kept
+            .copied()
+            .chain(listed)
             .filter(|name| needed(name))
-            .filter_map(|name| Some((name, headers.get(name)?)))
+            .flat_map(|name| headers.all(name).map(move |value| (name, value)))
             .collect();
-        let tags = control(header::TAGS).map(tags).unwrap_or_default();
+        let tags = control(header::TAGS).map(tags::listed).unwrap_or_default();
         let id = match plan.sidecar {
             Some(_) => request_id(headers, vm, host),
             // Nobody is told of this request.
@@ -133,7 +141,7 @@ impl Exchange {
         effects.count(vm, ("too_large", &[]), 1);
         self.phase = Phase::Passing;
         self.facts = None;
-        if refuses(vm, mode) {
+        if refuses(vm, (format, mode)) {
             let error = ApiError {
                 kind: ErrorKind::TooLarge,
                 message: format!(
@@ -171,7 +179,7 @@ impl Exchange {
                     .list
                     .push(Effect::Debug(format!("passes untouched: {reason}")));
                 effects.count(vm, ("unread", &[]), 1);
-                if refuses(vm, facts.route(&vm.plan).mode) {
+                if refuses(vm, (facts.format, facts.route(&vm.plan).mode)) {
                     self.facts = Some(facts);
                     let error = ApiError {
                         kind: ErrorKind::InvalidRequest,
@@ -206,19 +214,20 @@ impl Exchange {
     }
 }
 
-/// Whether a body that is not read is refused. In `dry` nothing is.
-fn refuses(vm: &Vm, mode: Mode) -> bool {
-    vm.plan.limits.on_failure == OnFailure::Closed && mode == Mode::On
+/// Whether a body that is not read is refused. In `dry` nothing is, nor what draws on no budget.
+fn refuses(vm: &Vm, (format, mode): (&'static dyn formats::Format, Mode)) -> bool {
+    let closed = vm.plan.limits.on_failure == OnFailure::Closed;
+    closed && mode == Mode::On && format.kind().asks_a_model()
 }
 
-/// The format of a request that is ours to read.
-fn ours(headers: &Headers) -> Option<&'static dyn formats::Format> {
-    if headers.get(":method") != Some("POST") {
-        return None;
+/// The format of a request on a route of that kind, if it is ours to read.
+fn format(kind: RouteKind, headers: &Headers) -> Option<&'static dyn formats::Format> {
+    match kind {
+        // Whatever `content-encoding` says: an upstream may look past it, and so must we. A body
+        // that really is compressed cannot be read, and is counted as such.
+        RouteKind::Llm => formats::by_path(headers.get(":path")?),
+        RouteKind::Retrieval => Some(&formats::Retrieval),
     }
-    // Whatever `content-encoding` says: an upstream may look past it, and so must we. A body that
-    // really is compressed cannot be read, and is counted as such.
-    formats::by_path(headers.get(":path")?)
 }
 
 /// 128 bits that no other request has: this VM's own salt and count. A client cannot choose it.
@@ -245,21 +254,6 @@ fn request_id(headers: &Headers, vm: &mut Vm, host: &dyn Host) -> String {
     vm.requests += 1;
     let hash = blake3::keyed_hash(&salt, &vm.requests.to_le_bytes());
     hash.to_hex()[..32].to_owned()
-}
-
-/// Most tags of one answer, and their longest.
-const TAGS: (usize, usize) = (16, 128);
-
-/// The tags in a header: comma-separated, visible ASCII.
-fn tags(list: &str) -> Vec<String> {
-    let (most, longest) = TAGS;
-    list.split(',')
-        .map(str::trim)
-        .filter(|tag| !tag.is_empty() && tag.len() <= longest)
-        .filter(|tag| tag.bytes().all(|byte| byte.is_ascii_graphic()))
-        .take(most)
-        .map(str::to_owned)
-        .collect()
 }
 
 /// RFC 9111 §5.2.1: `no-store` forbids storing, `no-cache` forbids answering from what is stored.

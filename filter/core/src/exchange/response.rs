@@ -331,7 +331,9 @@ impl Facts {
             headers.push((header::TIER, tier.to_owned().into()));
         }
         // A model's name comes from a client, and a header is one line of visible ASCII.
-        headers.retain(|(_, value)| value.bytes().all(|b| (0x20..0x7f).contains(&b)));
+        headers.retain(|(_, value)| {
+            !value.is_empty() && value.bytes().all(|b| (0x20..0x7f).contains(&b))
+        });
         headers
     }
 
@@ -347,6 +349,6 @@ impl Facts {
 
     /// Whether dollars can be told: upstream reported usage, or nothing is owed.
     fn known(&self) -> bool {
-        self.usage.is_some() || self.status >= 400
+        self.usage.is_some() || self.status >= 400 || !self.format.kind().asks_a_model()
     }
 }

@@ -1,4 +1,5 @@
-//! The LLM APIs that Sluice reads: one file each, one line each in [`ALL`].
+//! The APIs that Sluice reads: one file each. LLM APIs have one line each in [`ALL`]; [`Retrieval`]
+//! is told by a route of its kind.
 
 mod anthropic_messages;
 mod content;
@@ -9,7 +10,9 @@ mod openai_embeddings;
 mod openai_responses;
 pub mod refusal;
 mod request;
+mod retrieval;
 mod tap;
+mod unstreamed;
 mod usage_scan;
 
 pub use anthropic_messages::AnthropicMessages;
@@ -20,6 +23,7 @@ pub use openai_responses::OpenAiResponses;
 pub use request::{
     ApiError, Content, Edit, ErrorKind, Kind, Message, NotThisApi, Part, Request, Role,
 };
+pub use retrieval::Retrieval;
 
 pub use tap::Tap;
 pub use usage_scan::UsageScan;
@@ -29,7 +33,7 @@ use sluice_wire::Usage;
 
 use crate::sse;
 
-/// Every format, in the order in which a path is tried.
+/// Every format that a path tells, in the order in which it is tried.
 pub const ALL: &[&dyn Format] = &[
     &OpenAiChat,
     &OpenAiCompletions,
@@ -53,7 +57,7 @@ pub fn by_name(name: &str) -> Option<&'static dyn Format> {
     ALL.iter().copied().find(|format| format.name() == name)
 }
 
-/// One LLM API: how to read its requests and answers and how to speak it.
+/// One API: how to read its requests and answers and how to speak it.
 pub trait Format: Sync + std::fmt::Debug {
     /// Name in the config, metrics and ledger: `openai.chat`.
     fn name(&self) -> &'static str;
@@ -95,6 +99,33 @@ pub trait Format: Sync + std::fmt::Debug {
 
     /// Request headers (lower case) that change the answer: `anthropic-beta`, …
     fn key_headers(&self) -> &'static [&'static str];
+
+    /// Tells, part by part, what of the body is in the cache key besides the model and the output
+    /// limit. False: there is no telling, so that the request has no key.
+    ///
+    /// Every field, known or not, unless the format says that it does not matter. One that stands
+    /// twice counts as it counts for the provider: by its last value.
+    fn key_parts(&self, request: &Request<'_>, part: &mut dyn FnMut(&str, &[u8])) -> bool {
+        let limit_field = match self.kind() {
+            Kind::Generation => self.output_limit_field(request),
+            Kind::Embedding | Kind::Retrieval => "",
+        };
+        let mut fields: Vec<(&str, &str)> = request
+            .fields
+            .iter()
+            .filter(|(name, _)| {
+                *name != "model" && *name != limit_field && !self.not_in_key().contains(name)
+            })
+            .filter_map(|(name, _)| Some((name, request.fields.get(name)?)))
+            .collect();
+        fields.sort_unstable();
+        fields.dedup_by_key(|(name, _)| *name);
+        for (name, value) in fields {
+            part("field", name.as_bytes());
+            part("value", value.as_bytes());
+        }
+        true
+    }
 
     /// Whether the request's answer may be cached at all (no background jobs, no server state).
     fn cacheable(&self, request: &Request<'_>) -> bool;

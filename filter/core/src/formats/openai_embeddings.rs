@@ -3,12 +3,11 @@
 use sluice_wire::Usage;
 
 use super::openai;
+use super::unstreamed::Unstreamed;
 use super::{
-    Answer, ApiError, Edit, Format, Kind, Message, NotThisApi, Request, Role, Show, StreamReader,
-    content,
+    Answer, ApiError, Edit, Format, Kind, Message, NotThisApi, Request, Role, StreamReader, content,
 };
 use crate::json::{Cursor, Object};
-use crate::sse::SseEvent;
 
 /// The format.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +100,7 @@ impl Format for OpenAiEmbeddings {
     }
 
     fn stream(&self, _hide_usage: bool) -> Box<dyn StreamReader> {
-        Box::new(NoStream)
+        Box::new(Unstreamed)
     }
 
     fn replay(&self, _answer: &str, _usage: bool) -> Option<Vec<u8>> {
@@ -110,23 +109,5 @@ impl Format for OpenAiEmbeddings {
 
     fn error(&self, error: &ApiError) -> String {
         openai::error(error)
-    }
-}
-
-/// Embeddings are not streamed; whatever comes as one passes unread.
-#[derive(Debug)]
-struct NoStream;
-
-impl StreamReader for NoStream {
-    fn event(&mut self, _event: &SseEvent<'_>) -> Show {
-        Show::Pass
-    }
-
-    fn outcome(&self) -> Answer {
-        Answer::default()
-    }
-
-    fn assemble(&self) -> Option<String> {
-        None
     }
 }

@@ -12,6 +12,16 @@ pub enum Kind {
     Generation,
     /// Vectors.
     Embedding,
+    /// What a search found: no model is asked, so there are no tokens and no price.
+    Retrieval,
+}
+
+impl Kind {
+    /// Whether a model is asked: it has its leave, its tokens, its price and its budgets.
+    #[must_use]
+    pub fn asks_a_model(self) -> bool {
+        self != Kind::Retrieval
+    }
 }
 
 /// The body is not a request of this API; it is passed on untouched.

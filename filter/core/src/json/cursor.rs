@@ -76,7 +76,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn leave(&mut self) {
+    /// Leaves the array or object that ends here.
+    pub(super) fn leave(&mut self) {
         match self.peek() {
             Some(b']' | b'}') => self.at += 1,
             // Not valid JSON: nothing more to read.

@@ -8,3 +8,4 @@ pub mod choice;
 pub mod guard;
 pub mod identity;
 pub mod route;
+pub mod tags;

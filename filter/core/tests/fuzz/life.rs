@@ -63,10 +63,11 @@ fn verdict(rng: &mut Rng) -> Verdict {
                 "openai.chat",
                 "anthropic.messages",
                 "openai.responses",
+                "retrieval",
                 "none",
             ];
             let entry = EntryHead {
-                format: formats[rng.usize(..4)].into(),
+                format: formats[rng.usize(..5)].into(),
                 model: "gpt-4o".into(),
                 status: [200, 200, 400, 404][rng.usize(..4)],
                 usage: Usage {
@@ -102,12 +103,13 @@ fn verdict(rng: &mut Rng) -> Verdict {
     }
 }
 
-const PATHS: [&str; 6] = [
+const PATHS: [&str; 7] = [
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",
     "/v1/responses",
     "/v1/messages",
+    "/search?k=1",
     "/other",
 ];
 

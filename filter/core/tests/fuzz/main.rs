@@ -36,20 +36,21 @@ fn configs() -> Vec<(String, bool)> {
     let strict =
         r#""sidecar":{"cluster":"c","on_failure":"closed","breaker":{"failures":2,"pause":"1s"}}"#;
     let narrow = r#""limits":{"request_body":"2KiB","response_body":"1KiB","on_failure":"closed"}"#;
+    let search = r#""routes":[{"name":"search","match":{"path":"/search*"},"kind":"retrieval","cache":{"headers":["x-key"],"tags":["t"]}}]"#;
     let caching = r#""cache":{"exact":{"stale":"5m","stale_if_error":"1h"},"negative":{},"refresh":{"cluster":"self"}}"#;
     let guard = r#""guard":{"misses":{"limit":1,"queue":2,"wait":"2s"},"backoff":{"failures":2,"pause":"1s"},
         "spend":{"factor":2,"floor":0.0001,"ceiling":0.01,"over":["stale","small_tier","queue","reject"]}}"#;
     let sealed = r#""sidecar":{"cluster":"c","secret":"s","wait":"2s","waits":2}"#;
     vec![
         (
-            format!("{{{MODELS},{ROUTE},{BUDGETS},{TRUST},{caching},{guard},{sealed}}}"),
+            format!("{{{MODELS},{ROUTE},{BUDGETS},{TRUST},{caching},{guard},{sealed},{search}}}"),
             false,
         ),
         (format!(r#"{{{all},"sidecar":{{"cluster":"c"}}}}"#), false),
-        (format!("{{{all},{strict}}}"), false),
+        (format!("{{{all},{strict},{search}}}"), false),
         (format!("{{{all},{narrow}}}"), false),
         (
-            format!(r#"{{{all},"mode":"dry","sidecar":{{"cluster":"c"}}}}"#),
+            format!(r#"{{{all},"mode":"dry","sidecar":{{"cluster":"c"}},{search}}}"#),
             true,
         ),
         (format!("{{{MODELS}}}"), true),
@@ -106,7 +107,7 @@ fn no_sequence_of_events_panics_hangs_or_is_told_twice() {
 
 #[test]
 fn no_config_panics() {
-    let route = r#""routes":[{"name":"a","match":{"host":"*.x"}}]"#;
+    let route = r#""routes":[{"name":"a","match":{"host":"*.x"}},{"name":"b","match":{"path":"/b*"},"kind":"retrieval","cache":{"headers":["x-a"],"tags":["t"]}}]"#;
     let config = format!(
         r#"{{{MODELS},{ROUTE},{BUDGETS},{TRIM},{TRUST},"cache":{{"exact":{{"ttl":"10m"}}}},"sidecar":{{"cluster":"c"}},{route}}}"#
     );

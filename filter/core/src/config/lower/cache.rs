@@ -1,8 +1,14 @@
 //! `cache`: which answers are kept, for how long, and for whom.
 
+use sluice_wire::header;
+
 use super::Lower;
 use crate::config::plan::{Caching, Refresh, Semantic};
 use crate::config::raw::{self, Mode};
+use crate::policy::tags;
+
+/// Most headers that a route adds to the key.
+const MOST_HEADERS: usize = 16;
 
 impl Lower<'_> {
     /// Whether a part of a lever is on; it follows the lever where it is `dry`.
@@ -107,6 +113,11 @@ impl Lower<'_> {
             ttl_secs: ttl / 1000,
             max_answer,
             max_temperature,
+            headers: self.key_headers(
+                &format!("{path}.headers"),
+                raw.headers.as_deref().unwrap_or(&[]),
+            ),
+            tags: self.tags(&format!("{path}.tags"), raw.tags.as_deref().unwrap_or(&[])),
         }
     }
 
@@ -135,5 +146,62 @@ impl Lower<'_> {
             max_chars: max_chars as usize,
             timeout_ms,
         })
+    }
+
+    /// Names of headers, lower case and in order: how a list is written does not change a key.
+    fn key_headers(&mut self, path: &str, raw: &[String]) -> Vec<String> {
+        let name_of = |raw: &String| raw.to_ascii_lowercase();
+        let mut names: Vec<String> = raw.iter().map(name_of).collect();
+        for (at, name) in names.iter().enumerate() {
+            let token =
+                |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            if name.is_empty() || !name.bytes().all(token) {
+                self.fault(
+                    &format!("{path}[{at}]"),
+                    format!("found `{name}`, expected the name of a request header"),
+                );
+            } else if name.starts_with(header::PREFIX) {
+                self.fault(
+                    &format!("{path}[{at}]"),
+                    format!(
+                        "found `{name}`, expected no `{}*`: these are removed",
+                        header::PREFIX
+                    ),
+                );
+            }
+        }
+        if names.len() > MOST_HEADERS {
+            self.fault(
+                path,
+                format!(
+                    "found {} names, expected at most {MOST_HEADERS}",
+                    names.len()
+                ),
+            );
+        }
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    fn tags(&mut self, path: &str, raw: &[String]) -> Vec<String> {
+        for (at, tag) in raw.iter().enumerate() {
+            if !tags::is_tag(tag) {
+                self.fault(
+                    &format!("{path}[{at}]"),
+                    format!(
+                        "found `{tag}`, expected 1 to {} visible ASCII characters without a comma",
+                        tags::LONGEST
+                    ),
+                );
+            }
+        }
+        if raw.len() > tags::MOST {
+            self.fault(
+                path,
+                format!("found {} tags, expected at most {}", raw.len(), tags::MOST),
+            );
+        }
+        raw.to_vec()
     }
 }

@@ -4,7 +4,7 @@ use super::Lower;
 use crate::config::Fault;
 use crate::config::plan::{Matcher, RoutePlan};
 use crate::config::raw::{
-    self, Mode, overlay_caching, overlay_guard, overlay_routing, overlay_trimming,
+    self, Mode, RouteKind, overlay_caching, overlay_guard, overlay_routing, overlay_trimming,
 };
 use crate::config::read::Config;
 
@@ -51,14 +51,19 @@ impl Lower<'_> {
                 cache: overlay_caching(base.cache.as_ref(), route.cache.as_ref()),
                 guard: overlay_guard(base.guard.as_ref(), route.guard.as_ref()),
             };
+            let levers = match route.kind {
+                RouteKind::Llm => levers,
+                RouteKind::Retrieval => self.of_retrieval(&path, route, levers),
+            };
             let before = self.faults.len();
             let sections = format!("{path}.");
-            let plan = self.route_plan(
+            let mut plan = self.route_plan(
                 &sections,
                 &route.name,
                 route.mode.unwrap_or(ceiling).min(ceiling),
                 &levers,
             );
+            plan.kind = route.kind;
             let (told, found) = self.faults.split_at(before);
             let own: Vec<Fault> = found
                 .iter()
@@ -74,6 +79,36 @@ impl Lower<'_> {
             routes.push((matcher, plan));
         }
         routes
+    }
+
+    /// The levers that a search has: no model is chosen, no prompt cut, and a refusal is in no
+    /// shape that says whether it stands. What is set overall is for others.
+    fn of_retrieval(&mut self, path: &str, raw: &raw::Route, levers: Levers) -> Levers {
+        let own = raw.cache.as_ref();
+        for (section, is_set) in [
+            ("route", raw.route.is_some()),
+            ("trim", raw.trim.is_some()),
+            (
+                "cache.negative",
+                own.is_some_and(|cache| cache.negative.is_some()),
+            ),
+        ] {
+            if is_set {
+                self.fault(
+                    &format!("{path}.{section}"),
+                    "found on a route of kind `retrieval`, expected none",
+                );
+            }
+        }
+        Levers {
+            route: None,
+            trim: None,
+            cache: levers.cache.map(|cache| raw::Caching {
+                negative: None,
+                ..cache
+            }),
+            guard: levers.guard,
+        }
     }
 
     fn matcher(&mut self, path: &str, raw: &raw::Route) -> Matcher {
@@ -158,6 +193,7 @@ impl Lower<'_> {
         let trim = trim.unwrap_or_default();
         RoutePlan {
             name: name.to_owned(),
+            kind: RouteKind::Llm,
             mode: ceiling,
             digest: *blake3::hash(format!("{trim:?}").as_bytes()).as_bytes(),
             route: route.unwrap_or_default(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Lower;
 use crate::config::plan::{Matcher, Model, RoutePlan};
-use crate::config::raw::Mode;
+use crate::config::raw::{Mode, RouteKind};
 use crate::config::read::Config;
 
 impl Lower<'_> {
@@ -50,6 +50,21 @@ impl Lower<'_> {
             self.warnings.push(
                 "cache.exact.stale: without cache.refresh.cluster nothing runs behind an answer; one request per stale answer waits for upstream".into(),
             );
+        }
+        for (matcher, plan) in routes {
+            if plan.kind == RouteKind::Retrieval && matcher.host.is_none() && matcher.path.is_none()
+            {
+                self.warnings.push(format!(
+                    "routes: `{}` is of kind `retrieval` and matches by headers alone; who sends them asks a model without a budget",
+                    plan.name
+                ));
+            }
+            if plan.kind == RouteKind::Retrieval && plan.cache.mode == Mode::Off {
+                self.warnings.push(format!(
+                    "routes: `{}` is of kind `retrieval` and caches nothing; its requests are only counted",
+                    plan.name
+                ));
+            }
         }
         if raw.mode == Some(Mode::Off) {
             self.warnings

@@ -69,6 +69,7 @@ fn a_dry_cache_is_asked_and_its_hit_is_only_counted() {
     ));
     assert!(run.ask(&[], BODY).call().unwrap().plans[0].key.is_some());
     let again = run.say(hit(), ANSWER.as_bytes());
+    assert_eq!(again.counted("dry_hits;endpoint=openai.chat;"), 1);
     let admit = again
         .call()
         .expect("a hit reserved nothing, so it asks again");

@@ -118,8 +118,15 @@ fn a_follower_waits_and_gets_the_leaders_answer_in_its_own_form() {
     let mut run = run(&format!("{SECRET},{CACHED}"));
     run.ask(&[], &BODY.replace("\"zz\"", "\"stream\": true, \"zz\""));
     let (path, asked, timeout_ms) = run.say(Verdict::Wait, b"").asks().unwrap();
-    assert_eq!((path, asked.cache.wait_ms), ("/v1/wait", 20_000));
-    assert_eq!(timeout_ms, 20_050, "the sidecar says when the wait is over");
+    assert_eq!((path, asked.cache.wait_ms), ("/v1/wait", 2_000));
+    assert_eq!(timeout_ms, 2_050, "the sidecar says when the wait is over");
+    run.world.now_ns += 2 * SECOND;
+    let (path, asked, _) = run.say(Verdict::Wait, b"").asks().unwrap();
+    assert_eq!(
+        (path, asked.cache.wait_ms),
+        ("/v1/wait", 2_000),
+        "and it waits on"
+    );
     let told = run.say(found(CacheResult::Coalesced, None), ANSWER.as_bytes());
     let (status, headers, body) = told.response().unwrap();
     assert_eq!(
@@ -142,7 +149,7 @@ fn a_follower_waits_and_gets_the_leaders_answer_in_its_own_form() {
 fn a_follower_whose_sidecar_dies_is_admitted_anew_and_one_that_dies_for_ever_goes_alone() {
     let mut run = run(&format!("{SECRET},{CACHED}"));
     run.ask(&[], BODY);
-    for _ in 0..20 {
+    for _ in 0..40 {
         let (path, mut asked, _) = run.say(Verdict::Wait, b"").asks().unwrap();
         if path == "/v1/wait" {
             run.world.now_ns += SECOND;
@@ -177,13 +184,13 @@ fn the_time_and_the_number_of_those_who_wait_are_bounded() {
     // Its time is one for all its waits together.
     run.ask(&[], BODY);
     run.say(Verdict::Wait, b"");
-    run.world.now_ns += 15 * SECOND;
+    run.world.now_ns += 19 * SECOND;
     run.on(Event::ReplyFailed);
     let (_, asked, _) = run.say(Verdict::Wait, b"").asks().unwrap();
-    assert_eq!(asked.cache.wait_ms, 5_000);
-    run.world.now_ns += 5 * SECOND;
-    let (_, asked, _) = run.on(Event::ReplyFailed).asks().unwrap();
-    assert_eq!(asked.cache.lease_ms, 0, "alone");
+    assert_eq!(asked.cache.wait_ms, 1_000);
+    run.world.now_ns += SECOND;
+    let (path, asked, _) = run.say(Verdict::Wait, b"").asks().unwrap();
+    assert_eq!((path, asked.cache.lease_ms), ("/v1/admit", 0), "alone");
     run.done();
 
     let mut waiting = Vec::new();

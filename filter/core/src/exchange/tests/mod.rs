@@ -6,6 +6,7 @@ mod coalescing;
 mod compressed;
 mod guard;
 mod limits;
+mod retrieval;
 mod routing;
 mod semantic;
 mod settling;
