@@ -6,6 +6,9 @@
 //! budgets; who comes while it is held is told to wait, and holds nothing meanwhile. A plan whose
 //! budget sends the request to the small tier gives its lease back.
 //!
+//! Between the exact miss and the lease the question is looked up by meaning, in the time that the
+//! filter gives it.
+//!
 //! A cache failure is a miss, a lease store that cannot be reached leases in this process, and
 //! a waiting room that is full lets go: none of them stops a request.
 
@@ -19,6 +22,7 @@ use crate::app::App;
 use crate::budget::{Ask, Decision, Id};
 use crate::cache::{Age, Entry, Found, Key};
 use crate::lease::{Lease, Seat, Signal, Take};
+use crate::semantic::Told;
 
 /// Longest wait for another's answer.
 const MAX_WAIT: Duration = Duration::from_secs(600);
@@ -33,7 +37,9 @@ pub(crate) struct Asked {
     /// The config's route that it matched; empty for the defaults.
     pub(crate) route: String,
     pub(crate) hold_ms: u64,
-    pub(crate) plans: Vec<(Option<Key>, Vec<Charge>)>,
+    pub(crate) plans: Vec<Way>,
+    /// What it asks, where the answer to another question may do.
+    pub(crate) question: Option<Wording>,
     /// How long a lease holds; 0 takes none and waits for none.
     pub(crate) lease_ms: u64,
     /// The lease that it acts under: it refreshes a stale answer.
@@ -44,11 +50,30 @@ pub(crate) struct Asked {
     pub(crate) failing: bool,
 }
 
+/// One way to serve it.
+#[derive(Clone)]
+pub(crate) struct Way {
+    pub(crate) key: Option<Key>,
+    /// What must be equal for the answer to another question to do.
+    pub(crate) scope: Option<Key>,
+    pub(crate) charges: Vec<Charge>,
+}
+
+/// A question to look up by meaning.
+#[derive(Clone)]
+pub(crate) struct Wording {
+    pub(crate) text: String,
+    /// How long that may take in all.
+    pub(crate) patience: Duration,
+    /// Probability from which two questions count as one.
+    pub(crate) threshold: Option<f32>,
+}
+
 impl Asked {
     /// Tells the observer of re-asks. Who is told to count asks again, and a refresh is nobody's
     /// question.
     pub(crate) fn observe(&self, app: &App, decided: &Decided) {
-        let first = self.plans.first().and_then(|(key, _)| *key);
+        let first = self.plans.first().and_then(|way| way.key);
         if let Some(key) = first.filter(|_| self.under.is_none() && decided.name() != "count") {
             app.observer.asked(&self.route, &key, app.clock.now_ms());
         }
@@ -90,8 +115,11 @@ pub(crate) async fn decide(app: &Arc<App>, asked: &Asked) -> Decided {
             }
         }
     };
-    for (plan, (index, (key, charges))) in (0_u8..).zip(asked.plans.iter().enumerate()) {
-        let (held, spare) = match cached(app, asked, *key).await {
+    let patience = asked.question.as_ref().map(|it| it.patience);
+    let until = Instant::now() + patience.unwrap_or_default().min(MAX_WAIT);
+    for (plan, (index, way)) in (0_u8..).zip(asked.plans.iter().enumerate()) {
+        let charges = &way.charges;
+        let (held, spare) = match cached(app, asked, (way, until)).await {
             Cached::Answer {
                 entry,
                 result,
@@ -315,12 +343,12 @@ impl Drop for Held {
     }
 }
 
-async fn cached(app: &Arc<App>, asked: &Asked, key: Option<Key>) -> Cached {
+async fn cached(app: &Arc<App>, asked: &Asked, (way, until): (&Way, Instant)) -> Cached {
     let nothing = Cached::Nothing {
         held: None,
         spare: None,
     };
-    let Some(key) = key else { return nothing };
+    let Some(key) = way.key else { return nothing };
     let now_ms = app.clock.now_ms();
     let (entry, age) = match look_up(app, key, now_ms).await {
         Some(entry) => {
@@ -342,6 +370,17 @@ async fn cached(app: &Arc<App>, asked: &Asked, key: Option<Key>) -> Cached {
         return Cached::Answer {
             entry,
             result,
+            refresh: None,
+        };
+    }
+    // What is stale is told, and is the answer to this very question.
+    if asked.under.is_none()
+        && age != Age::Stale
+        && let Some(entry) = alike(app, asked, (way, until)).await
+    {
+        return Cached::Answer {
+            entry,
+            result: CacheResult::Semantic,
             refresh: None,
         };
     }
@@ -381,6 +420,40 @@ async fn cached(app: &Arc<App>, asked: &Asked, key: Option<Key>) -> Cached {
         },
         (Take::Open, spare) => Cached::Nothing { held: None, spare },
     }
+}
+
+/// The answer to a question that asks the same.
+async fn alike(app: &App, asked: &Asked, (way, until): (&Way, Instant)) -> Option<Arc<Entry>> {
+    let semantic = app.semantic.as_ref()?;
+    let (question, scope) = (asked.question.as_ref()?, way.scope?);
+    let started = Instant::now();
+    let found = timeout_at(until, async {
+        let now_ms = app.clock.now_ms();
+        let keys = semantic
+            .alike((scope, &question.text), (question.threshold, now_ms))
+            .await?;
+        for key in keys {
+            match app.cache.get(key, now_ms).await {
+                Ok(Found::Entry(entry)) => {
+                    let usable = asked.failing || entry.age(now_ms) == Age::Fresh;
+                    if usable && entry.head.status == 200 {
+                        semantic.used(&key);
+                        return Ok(entry);
+                    }
+                }
+                Ok(Found::Miss | Found::Corrupt) => semantic.gone(&key),
+                Err(_) => return Err(Told::plain("error")),
+            }
+        }
+        Err(Told::plain("missing"))
+    });
+    let (told, entry) = match found.await {
+        Ok(Ok(entry)) => (Told::plain("hit"), Some(entry)),
+        Ok(Err(told)) => (told, None),
+        Err(_) => (Told::plain("timeout"), None),
+    };
+    app.metrics.compared(told, started.elapsed());
+    entry
 }
 
 async fn look_up(app: &App, key: Key, now_ms: u64) -> Option<Arc<Entry>> {

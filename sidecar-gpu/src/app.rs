@@ -18,6 +18,7 @@ use crate::lease::{Lease, Leases, RedisLeases, Signal, Waiting};
 use crate::ledger::shared::{PublishError, Publisher};
 use crate::ledger::{Ledger, OpenError, Options};
 use crate::metrics::{Metrics, Reading};
+use crate::semantic::{self, SemanticCache};
 use crate::store::Link;
 use crate::tuning::{self, Observer, Stored};
 
@@ -35,6 +36,8 @@ pub struct App {
     pub(crate) clock: Clock,
     pub(crate) ledger: Ledger,
     pub(crate) cache: Box<dyn CacheStore>,
+    /// Answers to questions in other words; None: there is no model.
+    pub(crate) semantic: Option<Arc<SemanticCache>>,
     pub(crate) leases: Leases,
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) metrics: Metrics,
@@ -56,6 +59,9 @@ pub enum StartError {
     /// The store's URL.
     #[error("serve.store: {0}")]
     Store(redis::RedisError),
+    /// The embedding model.
+    #[error("{0}")]
+    Semantic(#[from] semantic::OpenError),
     /// The authorities that vouch for it.
     #[error("serve.redis.ca: {0}")]
     Authorities(std::io::Error),
@@ -67,6 +73,24 @@ impl App {
     /// # Errors
     /// See [`StartError`].
     pub fn open(config: Serve, clock: Clock) -> Result<Arc<Self>, StartError> {
+        let place = (config.data.as_path(), clock.now_ms());
+        let semantic = config
+            .semantic
+            .as_ref()
+            .map(|semantic| SemanticCache::open(semantic, place))
+            .transpose()?;
+        App::open_with(config, clock, semantic)
+    }
+
+    /// [`App::open`] with a semantic cache that is made already, or none.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn open_with(
+        config: Serve,
+        clock: Clock,
+        semantic: Option<SemanticCache>,
+    ) -> Result<Arc<Self>, StartError> {
         let now_ms = clock.now_ms();
         let options = Options {
             data: config.data.clone(),
@@ -99,6 +123,7 @@ impl App {
             clock,
             ledger,
             cache,
+            semantic: semantic.map(Arc::new),
             leases: Leases::new(link.clone().map(RedisLeases::new)),
             waiting: Waiting::new(config.waiters),
             reports: Arc::new(Semaphore::new(REPORTS)),
@@ -224,12 +249,16 @@ impl App {
     }
 
     /// [`App::catch_up`] for the last time, once no call is served any more.
-    pub(crate) async fn leave(&self) {
+    pub async fn leave(&self) {
         self.catch_up().await;
         if let Some(publisher) = &self.publisher {
             let _ = publisher.close(self.clock.now_ms()).await;
         }
         self.save_observed().await;
+        self.save_questions().await;
+        if let Some(semantic) = self.semantic.clone() {
+            let _ = tokio::task::spawn_blocking(move || semantic.close()).await;
+        }
     }
 
     /// Hears what other sidecars change in the cache, for as long as it is polled.
@@ -250,6 +279,20 @@ impl App {
     pub(crate) async fn prune(&self) {
         while matches!(self.ledger.prune(self.clock.now_ms()).await, Ok(1..)) {}
         self.save_observed().await;
+        if let Some(semantic) = &self.semantic {
+            semantic.expire(self.clock.now_ms());
+        }
+        self.save_questions().await;
+    }
+
+    async fn save_questions(&self) {
+        let Some(semantic) = self.semantic.clone() else {
+            return;
+        };
+        let saved = tokio::task::spawn_blocking(move || semantic.save()).await;
+        if let Ok(Err(error)) = saved {
+            log::warn!("the questions of the semantic cache are not saved: {error}");
+        }
     }
 
     async fn save_observed(&self) {
@@ -350,6 +393,31 @@ impl App {
                 i64::from(!self.ready()),
             ),
         ];
+        if let Some(semantic) = &self.semantic {
+            let size = semantic.size();
+            readings.extend([
+                (
+                    "semantic_entries",
+                    "Questions kept in this process",
+                    int(size.entries as u64),
+                ),
+                (
+                    "semantic_bytes",
+                    "Bytes that they take, about",
+                    int(size.bytes as u64),
+                ),
+                (
+                    "semantic_evicted",
+                    "Questions that gave way to others, since the start",
+                    int(size.evicted),
+                ),
+                (
+                    "semantic_waiting",
+                    "Questions that wait to be embedded",
+                    int(semantic.waiting() as u64),
+                ),
+            ]);
+        }
         readings.extend(cache_readings(&self.cache.layers()));
         if let Some(link) = &self.link {
             let stats = link.stats();

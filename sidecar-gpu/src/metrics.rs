@@ -14,6 +14,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use sluice_wire::{CacheResult, Lever, Record, Usd};
 
+use crate::semantic::Told;
+
 /// Label values of the largest family per tenant and task: five levers, or five kinds of tokens.
 const KINDS: usize = 5;
 /// Longest label value taken from a request.
@@ -38,6 +40,13 @@ pub struct Word {
 struct Rule {
     rule: String,
     result: &'static str,
+}
+
+/// A result and, of some, the reason.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reasoned {
+    result: &'static str,
+    reason: &'static str,
 }
 
 /// Tenant, task, and what is told apart for them.
@@ -84,6 +93,9 @@ pub struct Metrics {
     leases: Family<Word, Count>,
     waits: Family<Word, Count>,
     overs: Family<Rule, Count>,
+    compared: Family<Reasoned, Count>,
+    compared_stores: Family<Word, Count>,
+    compared_seconds: Histogram,
     admit_seconds: Histogram,
     settle_seconds: Histogram,
     requests: Family<Whose, Count>,
@@ -130,6 +142,9 @@ impl Metrics {
             leases: Family::default(),
             waits: Family::default(),
             overs: Family::default(),
+            compared: Family::default(),
+            compared_stores: Family::default(),
+            compared_seconds: Histogram::new(buckets()),
             admit_seconds: Histogram::new(buckets()),
             settle_seconds: Histogram::new(buckets()),
             requests: Family::default(),
@@ -162,6 +177,22 @@ impl Metrics {
             "cache_stores",
             "Answers to store by result",
             self.stored.clone(),
+        );
+        it.register(
+            "semantic_lookups",
+            "Look-ups by meaning, by result and by the guard that refused the nearest",
+            self.compared.clone(),
+        );
+        it.register(
+            "semantic_stores",
+            "Questions to keep by result",
+            self.compared_stores.clone(),
+        );
+        it.register_with_unit(
+            "semantic_lookup",
+            "Time of a look-up by meaning",
+            Unit::Seconds,
+            self.compared_seconds.clone(),
         );
         it.register("leases", "Leases asked for by result", self.leases.clone());
         it.register(
@@ -249,6 +280,20 @@ impl Metrics {
     /// A key was looked up.
     pub fn looked_up(&self, result: &'static str) {
         self.lookups.get_or_create(&Word { result }).inc();
+    }
+
+    /// A question was looked up by meaning.
+    pub fn compared(&self, told: Told, took: Duration) {
+        let Told { result, reason } = told;
+        self.compared
+            .get_or_create(&Reasoned { result, reason })
+            .inc();
+        self.compared_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A question was to be kept.
+    pub fn compared_stored(&self, result: &'static str) {
+        self.compared_stores.get_or_create(&Word { result }).inc();
     }
 
     /// An answer was to be stored.

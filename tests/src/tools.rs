@@ -46,6 +46,24 @@ pub fn redis() -> anyhow::Result<PathBuf> {
     find("SLUICE_REDIS", "redis-server", None)
 }
 
+/// The embedding model: `SLUICE_MODEL` or what `cargo xtask setup model` put into `target/models`.
+///
+/// # Errors
+/// When it is not there.
+pub fn model() -> anyhow::Result<PathBuf> {
+    let model = match std::env::var_os("SLUICE_MODEL") {
+        Some(model) => model.into(),
+        None => root().join("target/models/all-MiniLM-L6-v2"),
+    };
+    if !model.join("model.safetensors").is_file() {
+        bail!(
+            "no model in {}; `cargo xtask setup model` fetches it",
+            model.display()
+        );
+    }
+    Ok(model)
+}
+
 /// The Python that has the official clients: `SLUICE_PYTHON` or that of `target/tools/venv`.
 #[must_use]
 pub fn python() -> Option<PathBuf> {

@@ -47,6 +47,23 @@ pub struct CacheAsk {
     /// Upstream is failing, or too much is being spent: an answer past its stale window will do,
     /// and no lease is taken.
     pub failing: bool,
+    /// Where no answer is stored under its key: the question, so that the answer to one that asks
+    /// the same can be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub question: Option<Question>,
+}
+
+/// What is asked, for a look-up by meaning among the questions of the same [`Plan::scope`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// The text of the last user turn.
+    pub text: String,
+    /// Longest time for the look-up, milliseconds; past it the request goes on as a miss.
+    pub max_ms: u32,
+    /// Thousandths of the probability from which two questions count as one; none leaves it to the
+    /// sidecar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold_milli: Option<u16>,
 }
 
 /// The right to fetch the answer to one key, while others wait for it.
@@ -65,6 +82,10 @@ pub struct Plan {
     /// Exact-cache key (64 hex digits), or none when the cache is not to be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// Digest (64 hex digits) of all that must be equal for [`CacheAsk::question`] to be answered
+    /// with the answer to another question: everything in the key but that question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
     /// Budgets that this plan draws on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub charges: Vec<Charge>,

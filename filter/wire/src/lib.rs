@@ -11,14 +11,15 @@ mod record;
 mod settle;
 
 pub use admit::{
-    AdmitReply, AdmitRequest, CacheAsk, Charge, Lease, Over, Plan, Spare, Unit, Verdict, Window,
+    AdmitReply, AdmitRequest, CacheAsk, Charge, Lease, Over, Plan, Question, Spare, Unit, Verdict,
+    Window,
 };
 pub use frame::{Frame, FrameError};
 pub use invalidate::{Invalidate, Invalidated, scoped_tag};
 pub use money::Usd;
 pub use record::{CacheResult, Lever, Outcome, Record, Savings, Usage};
 pub use settle::{
-    Counted, EntryHead, LeaseEnd, Release, Settle, SettleReply, SettleRequest, Store,
+    Answered, Counted, EntryHead, LeaseEnd, Release, Settle, SettleReply, SettleRequest, Store,
 };
 
 /// Version of this protocol. The filter sends it in [`header::WIRE`]; the sidecar refuses another

@@ -84,6 +84,18 @@ pub struct Store {
     pub entry: EntryHead,
     /// Length of the bytes.
     pub len: u64,
+    /// The question that it answers, where others that ask the same may be answered with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<Answered>,
+}
+
+/// A question whose answer is stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// As in [`crate::Plan::scope`].
+    pub scope: String,
+    /// As in [`crate::Question::text`].
+    pub text: String,
 }
 
 /// What is kept beside a cached answer's bytes. The bytes are the answer's JSON as the API gives

@@ -37,6 +37,12 @@ const LARGE: usize = 256 << 10;
 pub struct Key([u8; 32]);
 
 impl Key {
+    /// The key of these bytes.
+    #[must_use]
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Key(bytes)
+    }
+
     /// The bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8; 32] {

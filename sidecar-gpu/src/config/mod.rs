@@ -45,6 +45,8 @@ pub struct Serve {
     pub max_ledger: Option<u64>,
     /// Bytes of cached answers kept in memory, where they are not shared.
     pub cache_memory: u64,
+    /// The semantic cache; None: there is none.
+    pub semantic: Option<Semantic>,
     /// Most requests that wait here for another's answer.
     pub waiters: usize,
     /// What is kept in memory of answers that are shared; nothing without.
@@ -67,6 +69,19 @@ pub struct Serve {
     pub metrics_open: bool,
     /// Most series of a metric that is labelled by tenant and task.
     pub metrics_series: usize,
+}
+
+/// The model that questions are compared by, and how many are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Semantic {
+    /// Folder of the embedding model.
+    pub model: PathBuf,
+    /// Threads that it works on.
+    pub threads: usize,
+    /// Most questions kept.
+    pub entries: usize,
+    /// Most bytes that they take.
+    pub memory: u64,
 }
 
 /// Where budgets and cached answers are shared.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use sluice_core::config::without_secret;
 
 use super::value::whole;
-use super::{Env, Fault, Local, Patience, Secret, Serve, Size, Span, Store, Tls, kind};
+use super::{Env, Fault, Local, Patience, Secret, Semantic, Serve, Size, Span, Store, Tls, kind};
 use crate::store::{Address, FORMS};
 
 /// Each holds a connection or a stream of one, and other calls need some too.
@@ -24,6 +24,7 @@ struct RawServe {
     retention: Span,
     max_ledger: Option<Size>,
     cache: RawCache,
+    semantic: Option<RawSemantic>,
     #[serde(deserialize_with = "whole")]
     counters: u32,
     #[serde(deserialize_with = "whole")]
@@ -44,6 +45,7 @@ impl Default for RawServe {
             retention: Span(Duration::from_secs(90 * 86_400)),
             max_ledger: None,
             cache: RawCache::default(),
+            semantic: None,
             counters: 100_000,
             waiters: 2048,
             operators: Vec::new(),
@@ -85,6 +87,30 @@ impl Default for RawLocal {
             ttl: Span(Duration::from_secs(5)),
         }
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+struct RawSemantic {
+    model: PathBuf,
+    #[serde(default = "one", deserialize_with = "whole")]
+    threads: u32,
+    #[serde(default = "questions", deserialize_with = "whole")]
+    entries: u32,
+    #[serde(default = "question_memory")]
+    memory: Size,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn questions() -> u32 {
+    100_000
+}
+
+fn question_memory() -> Size {
+    Size(256 << 20)
 }
 
 #[derive(Deserialize)]
@@ -279,6 +305,27 @@ pub(super) fn serve(document: &Value, env: Env<'_>) -> Result<Serve, Vec<Fault>>
         faults.at_least(("serve.max_ledger", bytes), (1 << 20, "`1MiB`"));
     }
 
+    let semantic = raw.semantic.map(|semantic| {
+        if !(1..=64).contains(&semantic.threads) {
+            let found = semantic.threads;
+            faults.add(
+                "serve.semantic.threads",
+                format!("expected 1 to 64, found {found}"),
+            );
+        }
+        faults.at_least(("serve.semantic.entries", semantic.entries), (1, "1"));
+        faults.at_least(
+            ("serve.semantic.memory", semantic.memory.0),
+            (1 << 20, "`1MiB`"),
+        );
+        Semantic {
+            model: semantic.model,
+            threads: semantic.threads as usize,
+            entries: semantic.entries as usize,
+            memory: semantic.memory.0,
+        }
+    });
+
     match store {
         Some(store) if faults.0.is_empty() => Ok(Serve {
             listen: raw.listen,
@@ -287,6 +334,7 @@ pub(super) fn serve(document: &Value, env: Env<'_>) -> Result<Serve, Vec<Fault>>
             retention: raw.retention.0,
             max_ledger: raw.max_ledger.map(|Size(bytes)| bytes),
             cache_memory: raw.cache.memory.0,
+            semantic,
             waiters: usize::try_from(raw.waiters).unwrap_or(usize::MAX),
             cache_local: raw.cache.local.map(|local| Local {
                 memory: local.memory.0,

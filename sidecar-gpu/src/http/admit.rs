@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use sluice_wire::{AdmitReply, AdmitRequest, Frame, Verdict, limit};
 
 use super::{ApiError, Kind, body};
-use crate::admission::{self, Asked, Decided};
+use crate::admission::{self, Asked, Decided, Way, Wording};
 use crate::app::App;
 use crate::budget::MAX_HOLD_SECS;
 use crate::lease::Lease;
@@ -105,7 +105,13 @@ fn check(bytes: &[u8]) -> Result<(Asked, Duration), ApiError> {
         }
         let key = plan.key.as_deref().map(str::parse).transpose();
         let key = key.map_err(|error| fault(&format!("plans[{index}].key"), error))?;
-        plans.push((key, plan.charges));
+        let scope = plan.scope.as_deref().map(str::parse).transpose();
+        let scope = scope.map_err(|error| fault(&format!("plans[{index}].scope"), error))?;
+        plans.push(Way {
+            key,
+            scope,
+            charges: plan.charges,
+        });
     }
     let cache = head.cache;
     let under = match cache.lease {
@@ -118,11 +124,19 @@ fn check(bytes: &[u8]) -> Result<(Asked, Duration), ApiError> {
             token: lease.token,
         }),
     };
+    let question = cache.question.map(|question| Wording {
+        text: question.text,
+        patience: Duration::from_millis(u64::from(question.max_ms)),
+        threshold: question
+            .threshold_milli
+            .map(|milli| f32::from(milli) / 1000.0),
+    });
     let asked = Asked {
         id,
         hold_ms: u64::from(head.hold_secs.min(MAX_HOLD_SECS)) * 1000,
         route: head.route,
         plans,
+        question,
         lease_ms: u64::from(cache.lease_ms),
         under,
         behind: cache.behind,

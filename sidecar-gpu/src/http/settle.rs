@@ -43,6 +43,8 @@ struct Item {
     id: Id,
     settle: Settle,
     answer: Option<(Key, Bytes)>,
+    /// Scope of the question that it answers.
+    scope: Option<Key>,
     release: Option<(Key, Lease, LeaseEnd)>,
 }
 
@@ -117,6 +119,9 @@ fn check(bytes: &Bytes) -> Result<Vec<Item>, ApiError> {
                 Some((key, rest.split_to(len)))
             }
         };
+        let question = settle.store.as_ref().and_then(|it| it.question.as_ref());
+        let scope = question.map(|it| it.scope.parse()).transpose();
+        let scope = scope.map_err(|error| fault(at("store.question.scope"), error))?;
         let release = match &settle.release {
             None => None,
             Some(release) => {
@@ -136,6 +141,7 @@ fn check(bytes: &Bytes) -> Result<Vec<Item>, ApiError> {
             id,
             settle,
             answer,
+            scope,
             release,
         });
     }
@@ -150,7 +156,7 @@ fn check(bytes: &Bytes) -> Result<Vec<Item>, ApiError> {
     }
 }
 
-async fn book(app: &App, mut items: Vec<Item>) -> Result<SettleReply, ApiError> {
+async fn book(app: &Arc<App>, mut items: Vec<Item>) -> Result<SettleReply, ApiError> {
     let now_ms = app.clock.now_ms();
     let ids: Vec<Id> = items.iter().map(|item| item.id).collect();
     let (claims, alone) = app.claim(&ids).await;
@@ -208,7 +214,7 @@ async fn book(app: &App, mut items: Vec<Item>) -> Result<SettleReply, ApiError> 
 }
 
 /// Keeps an item's answer, ends its lease, and tells those who wait here.
-async fn keep(app: &App, item: &Item, now_ms: u64) {
+async fn keep(app: &Arc<App>, item: &Item, now_ms: u64) {
     let mut told = None;
     if let (Some(store), Some((key, body))) = (&item.settle.store, &item.answer)
         && store.ttl_secs > 0
@@ -217,12 +223,13 @@ async fn keep(app: &App, item: &Item, now_ms: u64) {
         let at_ms = item.settle.record.at_ms;
         let fresh_ms = until(now_ms, store.ttl_secs);
         let stale_ms = until(fresh_ms, store.stale_secs);
+        let keep_ms = until(fresh_ms, store.stale_if_error_secs).max(stale_ms);
         let entry = Entry {
             stored_ms: now_ms,
             built_ms: at_ms.min(now_ms),
             fresh_ms,
             stale_ms,
-            keep_ms: until(fresh_ms, store.stale_if_error_secs).max(stale_ms),
+            keep_ms,
             // Without a lease the later request wins.
             token: item
                 .release
@@ -243,6 +250,9 @@ async fn keep(app: &App, item: &Item, now_ms: u64) {
             Ok(Put::Refused) => "refused",
             Err(_) => "error",
         });
+        if matches!(put, Ok(Put::Stored)) {
+            keep_question(app, item, (*key, keep_ms));
+        }
         // Also where it could not be kept: those who wait have it all the same.
         if !matches!(put, Ok(Put::Fenced | Put::Voided)) {
             told = awaited;
@@ -256,6 +266,22 @@ async fn keep(app: &App, item: &Item, now_ms: u64) {
     }
     if let Some((key, entry)) = told {
         app.waiting.tell(key, Signal::Answered(entry));
+    }
+}
+
+/// Keeps the question of an answer that was stored, behind the settlement: it may have to be
+/// embedded first.
+fn keep_question(app: &Arc<App>, item: &Item, (key, until_ms): (Key, u64)) {
+    let store = item.settle.store.as_ref();
+    let answered = store.filter(|store| store.entry.status == 200);
+    if let Some(question) = answered.and_then(|store| store.question.as_ref())
+        && let (Some(semantic), Some(scope)) = (app.semantic.clone(), item.scope)
+    {
+        let (app, text) = (app.clone(), question.text.clone());
+        tokio::spawn(async move {
+            let told = semantic.keep((scope, &text), (key, until_ms)).await;
+            app.metrics.compared_stored(told.result);
+        });
     }
 }
 

@@ -144,6 +144,11 @@ impl Question {
         self.reading
     }
 
+    /// Bytes on the heap.
+    pub(super) fn weight(&self) -> usize {
+        self.text.len() + self.kinds.len() + self.asks.len()
+    }
+
     /// Whether all terms are equal, in their order.
     pub(super) fn same_terms(&self, other: &Self) -> bool {
         self.text == other.text && self.kinds == other.kinds

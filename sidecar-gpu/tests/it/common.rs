@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use sluice::App;
 use sluice::clock::Clock;
 use sluice::config::{self, Serve};
+use sluice::semantic::SemanticCache;
 use sluice_wire::{
     AdmitReply, AdmitRequest, Charge, Counted, EntryHead, Frame, Over, Plan, Record, Settle,
     SettleReply, SettleRequest, Store, Unit, Usage, Usd, Verdict, Window,
@@ -64,6 +65,22 @@ impl Sidecar {
         let now = Arc::new(AtomicU64::new(NOW));
         let clock = Clock::Manual(now.clone());
         let app = App::open(serve_config(data, patch), clock).unwrap();
+        Sidecar::of(app, now)
+    }
+
+    /// Compares questions by `semantic`.
+    pub(crate) fn with_questions(semantic: SemanticCache) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let now = Arc::new(AtomicU64::new(NOW));
+        let clock = Clock::Manual(now.clone());
+        let config = serve_config(data.path(), &json!({}));
+        let app = App::open_with(config, clock, Some(semantic)).unwrap();
+        let mut sidecar = Sidecar::of(app, now);
+        sidecar._data = Some(data);
+        sidecar
+    }
+
+    fn of(app: Arc<App>, now: Arc<AtomicU64>) -> Self {
         Sidecar {
             router: sluice::app(app.clone()),
             app,
@@ -210,7 +227,11 @@ pub(crate) fn ask(n: u128, plans: Vec<Plan>) -> AdmitRequest {
 }
 
 pub(crate) fn plan(key: Option<String>, charges: Vec<Charge>) -> Plan {
-    Plan { key, charges }
+    Plan {
+        key,
+        charges,
+        ..Plan::default()
+    }
 }
 
 /// A finished request of tenant acme that used `tokens`, at [`NOW`].

@@ -16,6 +16,7 @@ mod layers;
 mod mtls;
 mod one_ledger;
 mod properties;
+mod semantic;
 mod servers;
 mod shared;
 mod tuning;

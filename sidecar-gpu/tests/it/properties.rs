@@ -43,10 +43,12 @@ fn key_of(scope: Scope, tenant: usize, question: usize) -> String {
         format,
         request: &request,
         headers: &headers,
+        key_headers: &[],
         model: "gpt-4o",
         output_limit: None,
         policies: &[0; 32],
     })
+    .unwrap()
 }
 
 /// Who asks what, and with whom the answer may be shared.
@@ -308,6 +310,7 @@ proptest! {
             format,
             request: &request,
             headers: &headers,
+            key_headers: &[],
             model: "m",
             output_limit: None,
             policies: &[0; 32],

@@ -424,6 +424,8 @@ pub struct Caching {
     pub max_answer: usize,
     /// Requests with a higher temperature are not cached.
     pub max_temperature: f64,
+    /// Answers to questions that ask the same; None: only to equal requests.
+    pub semantic: Option<Semantic>,
     /// Request headers (lower case) that are in the key beside those of the format; in order.
     pub headers: Vec<String>,
     /// Tags of every answer, for all tenants: invalidating one drops them.
@@ -443,10 +445,23 @@ impl Default for Caching {
             refresh: None,
             max_answer: 256 << 10,
             max_temperature: 1.0,
+            semantic: None,
             headers: Vec::new(),
             tags: Vec::new(),
         }
     }
+}
+
+/// When a question is answered with the answer to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Semantic {
+    /// Thousandths of the probability that both ask the same, from which they count as one; None:
+    /// the sidecar's.
+    pub threshold_milli: Option<u16>,
+    /// Longest question that is compared, in characters.
+    pub max_chars: usize,
+    /// Longest time that a look-up may take.
+    pub timeout_ms: u32,
 }
 
 /// How an answer is refreshed behind a stale one: the request goes once more through this Envoy.

@@ -248,6 +248,7 @@ pub(crate) struct Reserve {
 pub(crate) struct Caching {
     pub(crate) mode: Option<Mode>,
     pub(crate) exact: Option<Exact>,
+    pub(crate) semantic: Option<Semantic>,
     pub(crate) scope: Option<Scope>,
     pub(crate) coalesce: Option<Coalesce>,
     pub(crate) negative: Option<Negative>,
@@ -265,6 +266,16 @@ pub(crate) struct Exact {
     pub(crate) max_answer: Option<Bytes>,
     #[serde(default, deserialize_with = "decimal")]
     pub(crate) max_temperature: Option<f64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+pub(crate) struct Semantic {
+    pub(crate) mode: Option<Mode>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub(crate) threshold: Option<f64>,
+    pub(crate) max_chars: Option<Count>,
+    pub(crate) timeout: Option<Millis>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -417,6 +428,16 @@ pub(crate) fn overlay_caching(base: Option<&Caching>, over: Option<&Caching>) ->
     both(base, over, |base, over| Caching {
         mode: over.mode.or(base.mode),
         scope: over.scope.or(base.scope),
+        semantic: both(
+            base.semantic.as_ref(),
+            over.semantic.as_ref(),
+            |base, over| Semantic {
+                mode: over.mode.or(base.mode),
+                threshold: over.threshold.or(base.threshold),
+                max_chars: over.max_chars.or(base.max_chars),
+                timeout: over.timeout.or(base.timeout),
+            },
+        ),
         coalesce: both(
             base.coalesce.as_ref(),
             over.coalesce.as_ref(),

@@ -247,7 +247,7 @@ fn every_fault_is_told_with_its_path() {
             "models.n.inputt",
             "budgets[1].per",
             "budgets[2].tokens",
-            "cache.semantic",
+            "cache.semantic.threshold",
             "sidecar.timeout",
             "models.m.input",
             "budgets[0]",
@@ -345,7 +345,8 @@ fn levers_of_later_versions_are_unknown() {
         r#"{"batch":{}}"#,
         r#"{"trim":{"history":{}}}"#,
         r#"{"route":{"experiment":{}}}"#,
-        r#"{"cache":{"semantic":{}}}"#,
+        r#"{"cache":{"semantic":{"threshold":"auto"}}}"#,
+        r#"{"cache":{"embedding":{}}}"#,
         r#"{"trim":{"input_tokens":{"limit":1,"over":"trim"}}}"#,
     ] {
         assert!(parse(json).is_err(), "{json}");
@@ -394,6 +395,52 @@ fn a_fault_where_secrets_are_does_not_quote_what_it_found() {
     }
     let told = Plan::parse(br#"{"budgets":"7 a day"}"#, &|_| None).unwrap_err();
     assert!(told.to_string().contains("expected"), "{told}");
+}
+
+#[test]
+fn questions_are_compared_by_meaning_only_where_that_is_asked_for() {
+    let semantic = |json: &str| parse(json).unwrap().default.cache.semantic;
+    assert_eq!(semantic(r#"{"cache":{}}"#), None);
+    assert_eq!(semantic(r#"{"cache":{"semantic":{"mode":"off"}}}"#), None);
+    let default = semantic(r#"{"cache":{"semantic":{}}}"#).unwrap();
+    assert_eq!(
+        (
+            default.threshold_milli,
+            default.max_chars,
+            default.timeout_ms
+        ),
+        (None, 500, 60)
+    );
+    let plan = parse(
+        r#"{"cache":{"semantic":{"threshold":0.985,"timeout":"40ms"}},
+            "routes":[{"name":"a","match":{"path":"/a"},"cache":{"semantic":{"max_chars":80}}},
+                      {"name":"b","match":{"path":"/b"},"cache":{"semantic":{"mode":"off"}}}]}"#,
+    )
+    .unwrap();
+    let overlaid = plan.routes[0].1.cache.semantic.unwrap();
+    assert_eq!(
+        (
+            overlaid.threshold_milli,
+            overlaid.max_chars,
+            overlaid.timeout_ms
+        ),
+        (Some(985), 80, 40)
+    );
+    assert_eq!(plan.routes[1].1.cache.semantic, None);
+    for (field, value) in [
+        ("threshold", "0.4"),
+        ("threshold", "1"),
+        ("max_chars", "0"),
+        ("max_chars", "2001"),
+        ("timeout", "\"11s\""),
+        ("mode", "\"dry\""),
+    ] {
+        let found = faults(&format!(
+            r#"{{"cache":{{"semantic":{{"{field}":{value}}}}}}}"#
+        ));
+        let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(paths, [format!("cache.semantic.{field}")], "{value}");
+    }
 }
 
 #[test]

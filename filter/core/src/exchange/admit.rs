@@ -1,6 +1,8 @@
 //! Admission: the sidecar's word, or this process's counters, and then the request as it goes out.
 
-use sluice_wire::{AdmitReply, AdmitRequest, CacheAsk, CacheResult, Frame, Verdict, header, path};
+use sluice_wire::{
+    AdmitReply, AdmitRequest, CacheAsk, CacheResult, Frame, Question, Verdict, header, path,
+};
 
 use super::decide::recount;
 use super::facts::{CacheWish, Facts, Option_, StandIn};
@@ -31,6 +33,19 @@ impl Facts {
             true => cache.lease_ms,
             false => 0,
         }
+    }
+
+    /// The question to look up, once.
+    fn compare(&self, plan: &Plan) -> Option<Question> {
+        let semantic = self.route(plan).cache.semantic?;
+        let first = self.looks_up() && self.under.is_none() && !self.compared;
+        let scoped = self.options.iter().any(|option| option.scope.is_some());
+        let text = self.question.as_ref().filter(|_| first && scoped)?;
+        Some(Question {
+            text: text.clone(),
+            max_ms: semantic.timeout_ms,
+            threshold_milli: semantic.threshold_milli,
+        })
     }
 }
 
@@ -82,6 +97,9 @@ impl Exchange {
         };
         let wait_ms = u32::try_from(wait_ms).unwrap_or(u32::MAX).min(STEP_MS);
         let lookup = facts.looks_up();
+        let question = facts.compare(&plan).filter(|_| !waits);
+        facts.compared |= question.is_some();
+        let compare_ms = question.as_ref().map_or(0, |question| question.max_ms);
         let request = AdmitRequest {
             id: facts.id.clone(),
             tenant: facts.caller.tenant.clone(),
@@ -92,6 +110,7 @@ impl Exchange {
                 .iter()
                 .map(|option| sluice_wire::Plan {
                     key: option.key.clone().filter(|_| lookup),
+                    scope: option.scope.clone().filter(|_| question.is_some()),
                     charges: option.charges.clone(),
                 })
                 .collect(),
@@ -101,6 +120,7 @@ impl Exchange {
                 lease: facts.under.clone(),
                 behind: vm.refreshes(facts),
                 failing: facts.guarded.any_answer || facts.upstream_fails(vm, host),
+                question,
             },
         };
         match (Frame {
@@ -118,7 +138,10 @@ impl Exchange {
                 effects.list.push(Effect::Call {
                     path,
                     body,
-                    timeout_ms: sidecar.timeout_ms.saturating_add(wait_ms),
+                    timeout_ms: sidecar
+                        .timeout_ms
+                        .saturating_add(wait_ms)
+                        .saturating_add(compare_ms),
                 });
                 effects.flow = super::Flow::Pause;
             }

@@ -83,6 +83,7 @@ pub(super) fn decide(
             .map_err(|refused| not_allowed(&refused, &facts.model_asked))?;
         small = small.and_then(|small| choice::allowed(&plan, route, &ask, small).ok());
     }
+    facts.question = question(facts, request, route);
     facts.options = vec![option(facts, request, route, &plan, first)];
     if let Some(small) = small
         && facts.options.iter().all(|option| option.choice != small)
@@ -217,6 +218,19 @@ fn not_allowed(refused: &NotAllowed, model: &str) -> ApiError {
     }
 }
 
+/// What is asked, where it may be compared with other questions.
+fn question(facts: &Facts, request: &Request<'_>, route: &RoutePlan) -> Option<String> {
+    let semantic = route.cache.semantic.filter(|_| facts.format.has_turns())?;
+    let text = request.question()?;
+    // A character has at most four bytes: what is far too long is not unescaped.
+    if text.text_len() > semantic.max_chars * 4 {
+        return None;
+    }
+    let text = text.text();
+    let fits = text.chars().nth(semantic.max_chars).is_none();
+    (fits && !text.trim().is_empty()).then(|| text.into_owned())
+}
+
 /// A choice with its key and its charges.
 fn option(
     facts: &Facts,
@@ -234,20 +248,26 @@ fn option(
     let cool = temperature <= cache.max_temperature;
     let wanted =
         cache.mode != Mode::Off && plan.sidecar.is_some() && facts.cache_wish != CacheWish::Bypass;
-    let key = match wanted && cool && facts.format.cacheable(request) {
-        true => cache_key::exact(&KeyInput {
-            scope: cache.scope,
-            tenant: &facts.caller.tenant,
-            format: facts.format,
-            request,
-            headers: &facts.headers,
-            key_headers: &cache.headers,
-            model: &choice.model,
-            output_limit: choice.cap.or(request.output_limit),
-            policies: &route.digest,
-        }),
+    let input = KeyInput {
+        scope: cache.scope,
+        tenant: &facts.caller.tenant,
+        format: facts.format,
+        request,
+        headers: &facts.headers,
+        key_headers: &cache.headers,
+        model: &choice.model,
+        output_limit: choice.cap.or(request.output_limit),
+        policies: &route.digest,
+    };
+    let keyed = wanted && cool && facts.format.cacheable(request);
+    let key = match keyed {
+        true => cache_key::exact(&input),
         false => None,
     };
+    let question = facts.question.as_ref().and_then(|_| request.question());
+    let scope = question
+        .filter(|_| key.is_some())
+        .and_then(|question| cache_key::scope(&input, (&route.name, question)));
     let expected = Expected {
         completion: choice.cap.map_or(facts.expected.completion, |cap| {
             facts
@@ -270,6 +290,7 @@ fn option(
     Option_ {
         choice,
         key,
+        scope,
         charges,
         body,
     }

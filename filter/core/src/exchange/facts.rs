@@ -19,6 +19,8 @@ pub(super) struct Option_ {
     pub(super) choice: Choice,
     /// Its exact-cache key.
     pub(super) key: Option<String>,
+    /// Digest of what must be equal for the answer to another question to do.
+    pub(super) scope: Option<String>,
     /// Its draws on budgets.
     pub(super) charges: Vec<Charge>,
     /// The body to send; None: as it came.
@@ -76,6 +78,10 @@ pub(super) struct Facts {
     pub(super) reserved_locally: Option<u64>,
     /// The sidecar was asked without a cache key, because its hit could not be used.
     pub(super) asked_plainly: bool,
+    /// What is asked, where the answer to another question may do.
+    pub(super) question: Option<String>,
+    /// It was looked up already.
+    pub(super) compared: bool,
     /// No lease is asked for: the wait is over, or there is no room to wait.
     pub(super) alone: bool,
     /// When waiting for another's answer ends, nanoseconds since the epoch, and how often it began.
@@ -169,6 +175,8 @@ impl Facts {
             dry_hit: false,
             reserved_locally: None,
             asked_plainly: false,
+            question: None,
+            compared: false,
             alone: false,
             wait: None,
             under: None,

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use sluice_wire::{
-    CacheResult, EntryHead, Lease, LeaseEnd, Lever, Outcome, Record, Release, Settle, Store, Usage,
-    Usd,
+    Answered, CacheResult, EntryHead, Lease, LeaseEnd, Lever, Outcome, Record, Release, Settle,
+    Store, Usage, Usd,
 };
 
 use super::facts::Facts;
@@ -96,7 +96,12 @@ impl Exchange {
                 .option()
                 .and_then(|option| option.key.clone())
                 .filter(|_| !answer.is_empty());
+            let question = facts.question.take().filter(|_| facts.status == 200);
+            let scope = facts.option().and_then(|option| option.scope.clone());
             let store = store.map(|key| Store {
+                question: scope
+                    .zip(question)
+                    .map(|(scope, text)| Answered { scope, text }),
                 key,
                 ttl_secs: match facts.status {
                     400.. => route.cache.negative_secs,

@@ -130,6 +130,12 @@ pub trait Format: Sync + std::fmt::Debug {
     /// Whether the request's answer may be cached at all (no background jobs, no server state).
     fn cacheable(&self, request: &Request<'_>) -> bool;
 
+    /// Whether its messages are turns, so that what is asked last can be told from what was said
+    /// before.
+    fn has_turns(&self) -> bool {
+        self.kind() == Kind::Generation
+    }
+
     /// Reads a whole JSON answer with status 200.
     fn answer(&self, body: &[u8]) -> Answer;
 

@@ -74,6 +74,10 @@ impl Format for OpenAiCompletions {
         openai::KEY_HEADERS
     }
 
+    fn has_turns(&self) -> bool {
+        false
+    }
+
     fn cacheable(&self, _request: &Request<'_>) -> bool {
         // The answer hangs on nothing but the request.
         true

@@ -69,6 +69,17 @@ impl<'a> Request<'a> {
             .find(|message| message.role == Role::User)
             .map_or(&[], |message| &message.content.parts)
     }
+
+    /// What is asked, where the last message is the user's and plain text: nothing is then left to
+    /// answer of a tool, an image or a half-written answer.
+    #[must_use]
+    pub fn question(&self) -> Option<JsonStr<'a>> {
+        let last = self.messages.last()?;
+        match (last.role, last.content.parts.as_slice()) {
+            (Role::User, [Part::Text(text)]) => Some(*text),
+            _ => None,
+        }
+    }
 }
 
 /// Who speaks.

@@ -3,9 +3,12 @@
 use crate::config::Scope;
 use crate::exchange::Headers;
 use crate::formats::{Format, Request};
+use crate::json::JsonStr;
 
 /// Changes when the meaning of a key changes: old entries are then never found.
 const VERSION: &str = "sluice exact v1";
+/// The same for [`scope`].
+const SCOPE_VERSION: &str = "sluice scope v1";
 
 /// Everything that an exact key is made of.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +37,17 @@ pub struct KeyInput<'a> {
 /// format cannot tell what the request is.
 #[must_use]
 pub fn exact(input: &KeyInput<'_>) -> Option<String> {
+    digest(input, VERSION, None)
+}
+
+/// What must be equal before two questions are compared by meaning: the route, and all that is in
+/// the exact key but the text of `question`, which is a part of the request.
+#[must_use]
+pub fn scope(input: &KeyInput<'_>, (route, question): (&str, JsonStr<'_>)) -> Option<String> {
+    digest(input, SCOPE_VERSION, Some((route, question.raw())))
+}
+
+fn digest(input: &KeyInput<'_>, version: &str, apart: Option<(&str, &str)>) -> Option<String> {
     let mut hash = blake3::Hasher::new();
     let mut part = |name: &str, value: &[u8]| {
         hash.update(&(name.len() as u64).to_le_bytes());
@@ -41,7 +55,10 @@ pub fn exact(input: &KeyInput<'_>) -> Option<String> {
         hash.update(&(value.len() as u64).to_le_bytes());
         hash.update(value);
     };
-    part("version", VERSION.as_bytes());
+    part("version", version.as_bytes());
+    if let Some((route, _)) = apart {
+        part("route", route.as_bytes());
+    }
     match input.scope {
         Scope::Tenant => part("tenant", input.tenant.as_bytes()),
         Scope::Global => part("global", b""),
@@ -70,8 +87,24 @@ pub fn exact(input: &KeyInput<'_>) -> Option<String> {
             part("header value", value);
         }
     }
-    let whole = input.format.key_parts(input.request, &mut part);
+    let mut but_the_question = |name: &str, value: &[u8]| match apart
+        .and_then(|(_, question)| around(value, question.as_bytes()))
+    {
+        Some((before, after)) => {
+            part("before", before);
+            part("after", after);
+        }
+        None => part(name, value),
+    };
+    let whole = input.format.key_parts(input.request, &mut but_the_question);
     whole.then(|| hash.finalize().to_hex().to_string())
+}
+
+/// What stands around `part` where it is a piece of `whole`, the same bytes and not equal ones.
+fn around<'a>(whole: &'a [u8], part: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let start = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
+    let end = start.checked_add(part.len())?;
+    Some((whole.get(..start)?, whole.get(end..)?))
 }
 
 #[cfg(test)]

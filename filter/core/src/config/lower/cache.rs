@@ -3,7 +3,7 @@
 use sluice_wire::header;
 
 use super::Lower;
-use crate::config::plan::{Caching, Refresh};
+use crate::config::plan::{Caching, Refresh, Semantic};
 use crate::config::raw::{self, Mode};
 use crate::policy::tags;
 
@@ -94,7 +94,12 @@ impl Lower<'_> {
                 ) as u32,
             }
         });
+        let semantic = raw
+            .semantic
+            .as_ref()
+            .and_then(|raw| self.semantic(&format!("{path}.semantic"), raw));
         Caching {
+            semantic,
             stale_secs,
             stale_if_error_secs,
             lease_ms: match self.switch(&format!("{path}.coalesce.mode"), coalesce.mode) {
@@ -114,6 +119,33 @@ impl Lower<'_> {
             ),
             tags: self.tags(&format!("{path}.tags"), raw.tags.as_deref().unwrap_or(&[])),
         }
+    }
+
+    fn semantic(&mut self, path: &str, raw: &raw::Semantic) -> Option<Semantic> {
+        let threshold_milli = raw.threshold.map(|found| {
+            if !(0.5..=0.99).contains(&found) {
+                self.fault(
+                    &format!("{path}.threshold"),
+                    format!("found {found}, expected 0.5 to 0.99, a probability"),
+                );
+            }
+            (found * 1000.0).round() as u16
+        });
+        let max_chars = raw.max_chars.map_or(500, |count| count.0);
+        if !(1..=2000).contains(&max_chars) {
+            self.fault(
+                &format!("{path}.max_chars"),
+                format!("found {max_chars}, expected 1 to 2000"),
+            );
+        }
+        let timeout_ms =
+            self.within(&format!("{path}.timeout"), raw.timeout, 60, 1..=10_000) as u32;
+        let on = self.switch(&format!("{path}.mode"), raw.mode);
+        on.then_some(Semantic {
+            threshold_milli,
+            max_chars: max_chars as usize,
+            timeout_ms,
+        })
     }
 
     /// Names of headers, lower case and in order: how a list is written does not change a key.

@@ -8,6 +8,7 @@ mod guard;
 mod limits;
 mod retrieval;
 mod routing;
+mod semantic;
 mod settling;
 mod sidecar;
 

@@ -37,6 +37,20 @@ impl Case {
     }
 
     fn maybe_key(&self) -> Option<String> {
+        self.digest(exact)
+    }
+
+    /// The scope on `route`.
+    fn scope_on(&self, route: &str) -> String {
+        self.digest(|input| scope(input, (route, input.request.question().unwrap())))
+            .unwrap()
+    }
+
+    fn scope(&self) -> String {
+        self.scope_on("")
+    }
+
+    fn digest(&self, of: impl FnOnce(&KeyInput<'_>) -> Option<String>) -> Option<String> {
         let format = formats::by_path(self.path).unwrap_or(&formats::Retrieval);
         let request = format.parse(&self.body).unwrap();
         let mut headers: Headers = self.headers.iter().copied().collect();
@@ -45,7 +59,7 @@ impl Case {
             .map(|(name, value)| (std::str::from_utf8(name).unwrap(), value))
             .chain([(":path", self.path.as_bytes())])
             .collect();
-        exact(&KeyInput {
+        of(&KeyInput {
             scope: self.scope,
             tenant: self.tenant,
             format,
@@ -64,11 +78,9 @@ fn with(field: &str) -> Case {
     case(&BODY.replace("\"temperature\":0", &format!("\"temperature\":0,{field}")))
 }
 
-#[test]
-fn every_input_changes_the_key() {
-    let base = case(BODY).key();
-    assert_eq!(base.len(), 64);
-    let others = [
+/// `BODY` with another value for each input of a key.
+fn others() -> Vec<(&'static str, Case)> {
+    vec![
         (
             "tenant",
             Case {
@@ -146,7 +158,14 @@ fn every_input_changes_the_key() {
         ("log-probabilities", with(r#""logprobs":true"#)),
         ("max_tokens", with(r#""max_tokens":5"#)),
         ("a field nobody knows", with(r#""brand_new":1"#)),
-    ];
+    ]
+}
+
+#[test]
+fn every_input_changes_the_key() {
+    let base = case(BODY).key();
+    assert_eq!(base.len(), 64);
+    let others = others();
     let mut keys = vec![base];
     for (what, case) in others {
         let key = case.key();
@@ -205,6 +224,82 @@ fn what_does_not_change_the_answer_does_not_change_the_key() {
         .key(),
         "a limit that was lowered"
     );
+}
+
+/// An earlier turn, its answer, and a question.
+const TURNS: &str = r#"{"model":"gpt-4o","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"},{"role":"assistant","content":"Hello"},{"role":"user","content":"Hi"}],"temperature":0}"#;
+
+#[test]
+fn every_input_but_the_question_changes_the_scope() {
+    let base = case(BODY).scope();
+    assert_ne!(base, case(BODY).key());
+    let mut scopes = vec![base.clone()];
+    for (what, case) in others() {
+        if what == "message" {
+            assert_eq!(case.scope(), base, "the question alone is left out");
+        } else if what != "message's role" {
+            let scope = case.scope();
+            assert!(!scopes.contains(&scope), "{what} does not change the scope");
+            scopes.push(scope);
+        }
+    }
+    for (what, scope) in [
+        ("route", case(BODY).scope_on("support")),
+        ("earlier turns", case(TURNS).scope()),
+        (
+            "an earlier question",
+            case(&TURNS.replacen("\"Hi\"", "\"Ho\"", 1)).scope(),
+        ),
+        (
+            "an earlier answer",
+            case(&TURNS.replace("Hello", "Yo")).scope(),
+        ),
+        (
+            "who asks",
+            case(&BODY.replace("\"content\":\"Hi\"", "\"name\":\"a\",\"content\":\"Hi\"")).scope(),
+        ),
+    ] {
+        assert!(!scopes.contains(&scope), "{what} does not change the scope");
+        scopes.push(scope);
+    }
+    let asked = |question: &str| {
+        let (before, after) = TURNS.rsplit_once("\"Hi\"").unwrap();
+        case(&format!("{before}\"{question}\"{after}")).scope()
+    };
+    assert_eq!(asked("Hi"), asked("What is your \\n refund policy?"));
+}
+
+#[test]
+fn a_scope_is_told_in_every_api_that_has_turns() {
+    for (path, body) in [
+        (
+            "/v1/responses",
+            r#"{"model":"m","instructions":"Be brief.","input":"QUESTION"}"#,
+        ),
+        (
+            "/v1/responses",
+            r#"{"model":"m","input":[{"role":"user","content":[{"type":"input_text","text":"QUESTION"}]}]}"#,
+        ),
+        (
+            "/v1/messages",
+            r#"{"model":"m","max_tokens":9,"system":"Be brief.","messages":[{"role":"user","content":"QUESTION"}]}"#,
+        ),
+    ] {
+        let asked = |body: String| Case {
+            path,
+            ..case(&body)
+        };
+        let one = asked(body.replace("QUESTION", "Hi")).scope();
+        assert_eq!(one, asked(body.replace("QUESTION", "Hello there")).scope());
+        assert_ne!(
+            one,
+            asked(
+                body.replace("brief", "long")
+                    .replace("\"m\"", "\"m\",\"zz\":1")
+            )
+            .scope()
+        );
+    }
 }
 
 #[test]

@@ -1,0 +1,355 @@
+//! The semantic cache: embeds a question, finds the stored ones that ask the same, keeps new ones.
+//!
+//! It knows which answers would do, not the answers: those are in the exact cache, under the keys
+//! that it gives. An answer that is gone there takes its question with it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use moka::sync::Cache;
+use sluice_engine::{
+    Batcher, BatcherOptions, Engine, EngineError, LoadError, LoadOptions, Waiting, load,
+};
+use tokio::sync::Semaphore;
+
+use super::file::{self, Unusable};
+use super::index::{Bounds, Index, Near, Row, Size, Stored};
+use super::{DEFAULT_THRESHOLD, MAX_BYTES, Question, Reading, Verdict, Vocabulary, judge};
+use crate::cache::Key;
+use crate::config::Semantic;
+
+/// Bytes of vectors kept of the questions asked last: an answer that comes is stored with the
+/// vector of its look-up.
+const RECENT: u64 = 16 << 20;
+/// Most questions that wait to be embedded: more could not be answered in time.
+const WAITING: usize = 256;
+/// Most answers whose questions wait to be stored.
+const STORING: usize = 256;
+
+/// Why there is no embedding model.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its folder.
+    #[error("serve.semantic.model: {0}")]
+    Load(#[from] LoadError),
+    /// Its thread.
+    #[error("serve.semantic.model: {0}")]
+    Engine(#[from] EngineError),
+}
+
+/// What a look-up or a store came to, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// `hit`, `none` (nothing near), `guard`, `below` (the threshold), `missing` (the answer is
+    /// gone), `timeout`, `overloaded`, `too_long`, `error`; `stored`.
+    pub result: &'static str,
+    /// The guard's reason.
+    pub reason: &'static str,
+}
+
+impl Told {
+    pub(crate) fn plain(result: &'static str) -> Self {
+        Told { result, reason: "" }
+    }
+}
+
+/// Questions and where their answers are.
+pub struct SemanticCache {
+    batcher: Batcher,
+    words: Option<Vocabulary>,
+    index: Index,
+    recent: Cache<String, Arc<Row>>,
+    file: Option<PathBuf>,
+    storing: Arc<Semaphore>,
+}
+
+impl SemanticCache {
+    /// Loads the model, and the questions that were saved in `data`.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(config: &Semantic, (data, now_ms): (&Path, u64)) -> Result<Self, OpenError> {
+        let start = Instant::now();
+        log::info!("semantic cache: loading {}", config.model.display());
+        let options = LoadOptions {
+            threads: config.threads,
+            ..LoadOptions::default()
+        };
+        let engine = load(&config.model, &options)?;
+        let words = vocabulary(&config.model);
+        if words.is_none() {
+            log::info!(
+                "semantic cache: no word pieces in tokenizer.json, so no misspelling is forgiven"
+            );
+        }
+        let mut cache = SemanticCache::with(engine, config)?;
+        cache.words = words;
+        let info = cache.batcher.engine().info();
+        log::info!(
+            "semantic cache: {} ready after {} ms",
+            info.model,
+            start.elapsed().as_millis()
+        );
+        let path = data.join("semantic.index");
+        match file::load(&cache.index, cache.made_by(), (&path, now_ms)) {
+            Ok(0) => {}
+            Ok(count) => log::info!("semantic cache: {count} questions of an earlier run"),
+            Err(error @ Unusable::Other) => {
+                log::info!(
+                    "semantic cache: {}: {error}; starting empty",
+                    path.display()
+                );
+            }
+            Err(error) => {
+                log::warn!(
+                    "semantic cache: {}: {error}; starting empty",
+                    path.display()
+                );
+            }
+        }
+        cache.file = Some(path);
+        Ok(cache)
+    }
+
+    /// One on `engine` that saves nothing.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn with(engine: Arc<dyn Engine>, config: &Semantic) -> Result<Self, OpenError> {
+        let dimensions = engine.info().dimensions;
+        let row = u32::try_from(dimensions).unwrap_or(u32::MAX);
+        let options = BatcherOptions {
+            max_waiting: WAITING,
+            ..BatcherOptions::default()
+        };
+        let bounds = Bounds {
+            entries: config.entries,
+            bytes: usize::try_from(config.memory).unwrap_or(usize::MAX),
+        };
+        Ok(SemanticCache {
+            batcher: Batcher::new(engine, options)?,
+            words: None,
+            index: Index::new(dimensions, bounds),
+            recent: Cache::builder()
+                .max_capacity(RECENT)
+                .weigher(move |text: &String, _| {
+                    let text = u32::try_from(text.len()).unwrap_or(u32::MAX);
+                    text.saturating_add(row).saturating_add(200)
+                })
+                .build(),
+            file: None,
+            storing: Arc::new(Semaphore::new(STORING)),
+        })
+    }
+
+    fn made_by(&self) -> (&str, usize) {
+        let info = self.batcher.engine().info();
+        (&info.revision, info.dimensions)
+    }
+
+    async fn embed(&self, text: &str) -> Result<Arc<Row>, Told> {
+        if text.len() > MAX_BYTES {
+            return Err(Told::plain("too_long"));
+        }
+        if let Some(row) = self.recent.get(text) {
+            return Ok(row);
+        }
+        let mut vectors = self
+            .batcher
+            .embed(vec![text.to_owned()])
+            .await
+            .map_err(|error| {
+                Told::plain(match error {
+                    EngineError::Overloaded { .. } => "overloaded",
+                    EngineError::TooLong { .. } => "too_long",
+                    _ => "error",
+                })
+            })?;
+        let vector = vectors.pop().ok_or(Told::plain("error"))?;
+        let row = Arc::new(Row::of(&vector));
+        self.recent.insert(text.to_owned(), row.clone());
+        Ok(row)
+    }
+
+    /// The keys of the answers that would do for a question, likeliest first; never none.
+    pub(crate) async fn alike(
+        self: &Arc<Self>,
+        (scope, text): (Key, &str),
+        (threshold, now_ms): (Option<f32>, u64),
+    ) -> Result<Vec<Key>, Told> {
+        let row = self.embed(text).await?;
+        let (cache, text) = (self.clone(), text.to_owned());
+        // A scan of a large scope takes milliseconds.
+        let judged = tokio::task::spawn_blocking(move || {
+            let near = cache.index.search(&scope, &row, now_ms);
+            let question = Question::read(&text);
+            let threshold = threshold.unwrap_or(DEFAULT_THRESHOLD);
+            choose(&near, threshold, |near| {
+                judge(&near.question, &question, near.cosine, cache.words.as_ref())
+            })
+        });
+        judged.await.unwrap_or(Err(Told::plain("error")))
+    }
+
+    /// A question was answered with the answer of `key`.
+    pub(crate) fn used(&self, key: &Key) {
+        self.index.used(key);
+    }
+
+    /// The answer of `key` is gone.
+    pub(crate) fn gone(&self, key: &Key) {
+        self.index.remove(key);
+    }
+
+    /// Keeps a question whose answer was stored under `key`.
+    pub(crate) async fn keep(
+        self: &Arc<Self>,
+        (scope, text): (Key, &str),
+        (key, until_ms): (Key, u64),
+    ) -> Told {
+        let Ok(_turn) = self.storing.try_acquire() else {
+            return Told::plain("overloaded");
+        };
+        let row = match self.embed(text).await {
+            Ok(row) => row,
+            Err(told) => return told,
+        };
+        let question = Question::read(text);
+        if question.reading() == Reading::TooLong {
+            return Told::plain("too_long");
+        }
+        let stored = Stored {
+            scope,
+            key,
+            question: Arc::new(question),
+            until_ms,
+        };
+        self.index.insert(stored, &row);
+        Told::plain("stored")
+    }
+
+    /// Removes what is over.
+    pub(crate) fn expire(&self, now_ms: u64) {
+        self.index.expire(now_ms);
+    }
+
+    /// Writes the questions down for the next start. Blocks.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn save(&self) -> std::io::Result<()> {
+        match &self.file {
+            None => Ok(()),
+            Some(path) => file::save(&self.index, self.made_by(), path),
+        }
+    }
+
+    /// What the index holds.
+    #[must_use]
+    pub fn size(&self) -> Size {
+        self.index.size()
+    }
+
+    /// Questions that wait to be embedded.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.batcher.stats().waiting
+    }
+
+    /// Embeds nothing from now on.
+    pub(crate) fn close(&self) {
+        self.batcher.shut_down(Waiting::Refuse);
+    }
+}
+
+/// Those that ask the same, likeliest first, or why there is none: what was said of the nearest.
+fn choose(
+    near: &[Near],
+    threshold: f32,
+    mut judge: impl FnMut(&Near) -> Verdict,
+) -> Result<Vec<Key>, Told> {
+    let mut alike: Vec<(f32, Key)> = Vec::new();
+    let mut nearest = Told::plain("none");
+    for (at, near) in near.iter().enumerate() {
+        let told = match judge(near) {
+            Verdict::Probability(probability) if probability >= threshold => {
+                alike.push((probability, near.key));
+                continue;
+            }
+            Verdict::Probability(_) => Told::plain("below"),
+            Verdict::Refused(refusal) => Told {
+                result: "guard",
+                reason: refusal.name(),
+            },
+        };
+        if at == 0 {
+            nearest = told;
+        }
+    }
+    if alike.is_empty() {
+        return Err(nearest);
+    }
+    // Stable: of equals the nearer comes first.
+    alike.sort_by(|a, b| b.0.total_cmp(&a.0));
+    Ok(alike.into_iter().map(|(_, key)| key).collect())
+}
+
+/// The word pieces of the model in `folder`, in their order.
+fn vocabulary(folder: &Path) -> Option<Vocabulary> {
+    let bytes = std::fs::read(folder.join("tokenizer.json")).ok()?;
+    let tokenizer: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+    let model = tokenizer.get("model")?;
+    if model.get("type")?.as_str()? != "WordPiece" {
+        return None;
+    }
+    let pieces = model.get("vocab")?.as_object()?;
+    let mut pieces: Vec<(u64, &str)> = pieces
+        .iter()
+        .filter_map(|(piece, number)| Some((number.as_u64()?, piece.as_str())))
+        .collect();
+    pieces.sort_unstable();
+    Some(Vocabulary::new(pieces.into_iter().map(|(_, piece)| piece)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Refusal;
+    use super::*;
+
+    fn near(n: u8, cosine: f32) -> Near {
+        Near {
+            key: Key::new([n; 32]),
+            cosine,
+            question: Arc::new(Question::read("Hi")),
+        }
+    }
+
+    /// The verdict is what the cosine stands for.
+    fn chosen(cosines: &[f32]) -> Result<Vec<Key>, Told> {
+        let near: Vec<_> = (1..)
+            .zip(cosines)
+            .map(|(n, cosine)| near(n, *cosine))
+            .collect();
+        choose(&near, 0.9, |near| match near.cosine {
+            0.8 => Verdict::Refused(Refusal::Number),
+            probability => Verdict::Probability(probability),
+        })
+    }
+
+    #[test]
+    fn the_likeliest_comes_first_and_of_none_the_nearest_says_why() {
+        let key = |n| Key::new([n; 32]);
+        assert_eq!(
+            chosen(&[0.91, 0.8, 0.99, 0.91]),
+            Ok(vec![key(3), key(1), key(4)])
+        );
+        assert_eq!(chosen(&[]), Err(Told::plain("none")));
+        assert_eq!(chosen(&[0.5, 0.8]), Err(Told::plain("below")));
+        let guard = Told {
+            result: "guard",
+            reason: "number",
+        };
+        assert_eq!(chosen(&[0.8, 0.5]), Err(guard));
+    }
+}

@@ -1,0 +1,280 @@
+//! The index on disk, so that a restart does not forget which answers are known.
+//!
+//! A line of JSON (what the rows were made by), the entries one after another, and a CRC-32 of all
+//! before it. Made by another model, other rules or another version, cut or damaged: the index
+//! starts empty. It holds the terms of questions, so only its owner may read it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::index::{Index, Row, Stored};
+use super::{Question, RULES};
+use crate::cache::Key;
+
+const VERSION: u16 = 1;
+/// Longest question of an entry, as JSON; longer ones are not written by this version.
+const MAX_QUESTION: usize = 64 << 10;
+
+/// What the entries were made by.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Head {
+    version: u16,
+    rules: u16,
+    /// Of the model: vectors of two revisions must not meet.
+    revision: String,
+    dimensions: usize,
+}
+
+impl Head {
+    fn now(revision: &str, dimensions: usize) -> Self {
+        Head {
+            version: VERSION,
+            rules: RULES,
+            revision: revision.to_owned(),
+            dimensions,
+        }
+    }
+}
+
+/// Why a file is not taken.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unusable {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("its checksum does not match")]
+    Damaged,
+    #[error("it was made by another model or another version")]
+    Other,
+}
+
+/// A file that sums what is written to it.
+struct Summed<W> {
+    to: W,
+    sum: crc32fast::Hasher,
+}
+
+impl<W: Write> Write for Summed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        self.sum.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// Writes `index` to `path`, whole or not at all. Looks at one scope at a time, so that look-ups go
+/// on meanwhile.
+pub(super) fn save(
+    index: &Index,
+    (revision, dimensions): (&str, usize),
+    path: &Path,
+) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut out = Summed {
+        to: BufWriter::new(options.open(&fresh)?),
+        sum: crc32fast::Hasher::new(),
+    };
+    serde_json::to_writer(&mut out, &Head::now(revision, dimensions))?;
+    out.write_all(b"\n")?;
+    for scope in index.scopes() {
+        for (used, stored, row) in index.of_scope(&scope) {
+            entry(&mut out, used, (&stored, &row))?;
+        }
+    }
+    let sum = out.sum.clone().finalize();
+    out.to.write_all(&sum.to_le_bytes())?;
+    let file: File = out
+        .to
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?;
+    file.sync_all()?;
+    std::fs::rename(&fresh, path)
+}
+
+fn entry(out: &mut impl Write, used: u64, (stored, row): (&Stored, &Row)) -> io::Result<()> {
+    let question = serde_json::to_vec(&*stored.question)?;
+    if question.len() > MAX_QUESTION {
+        return Ok(());
+    }
+    out.write_all(&used.to_le_bytes())?;
+    out.write_all(&stored.until_ms.to_le_bytes())?;
+    out.write_all(stored.scope.bytes())?;
+    out.write_all(stored.key.bytes())?;
+    out.write_all(&row.scale.to_le_bytes())?;
+    let parts: Vec<u8> = row.parts.iter().map(|part| part.to_le_bytes()[0]).collect();
+    out.write_all(&parts)?;
+    out.write_all(&(question.len() as u32).to_le_bytes())?;
+    out.write_all(&question)
+}
+
+/// Puts what `path` holds into `index`, in the order of its last use, but for what is over. Says
+/// how many there were.
+pub(super) fn load(
+    index: &Index,
+    (revision, dimensions): (&str, usize),
+    (path, now_ms): (&Path, u64),
+) -> Result<usize, Unusable> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error.into()),
+    };
+    let (body, sum) = bytes.split_last_chunk::<4>().ok_or(Unusable::Damaged)?;
+    if crc32fast::hash(body) != u32::from_le_bytes(*sum) {
+        return Err(Unusable::Damaged);
+    }
+    let line = body.iter().position(|byte| *byte == b'\n');
+    let (head, rest) = body.split_at(line.ok_or(Unusable::Damaged)?);
+    let head: Head = serde_json::from_slice(head).map_err(|_| Unusable::Other)?;
+    if head != Head::now(revision, dimensions) {
+        return Err(Unusable::Other);
+    }
+    let mut reader = Reader(&rest[1..]);
+    let mut entries = Vec::new();
+    while !reader.0.is_empty() {
+        entries.push(reader.entry(dimensions).ok_or(Unusable::Damaged)?);
+    }
+    entries.sort_by_key(|(used, ..)| *used);
+    entries.retain(|(_, stored, _)| stored.until_ms > now_ms);
+    let count = entries.len();
+    for (_, stored, row) in entries {
+        index.insert(stored, &row);
+    }
+    Ok(count)
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn entry(&mut self, dimensions: usize) -> Option<(u64, Stored, Row)> {
+        let used = u64::from_le_bytes(self.array()?);
+        let until_ms = u64::from_le_bytes(self.array()?);
+        let scope = Key::new(self.array()?);
+        let key = Key::new(self.array()?);
+        let scale = f32::from_le_bytes(self.array()?);
+        let parts = self.take(dimensions)?;
+        let parts = parts.iter().map(|part| i8::from_le_bytes([*part]));
+        let row = Row {
+            scale,
+            parts: parts.collect(),
+        };
+        let length = u32::from_le_bytes(self.array()?);
+        let question: Question = serde_json::from_slice(self.take(length as usize)?).ok()?;
+        let stored = Stored {
+            scope,
+            key,
+            question: Arc::new(question),
+            until_ms,
+        };
+        Some((used, stored, row))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::index::Bounds;
+    use super::*;
+
+    const MADE_BY: (&str, usize) = ("r1", 8);
+
+    fn empty(entries: usize) -> Index {
+        let bytes = 1 << 20;
+        Index::new(8, Bounds { entries, bytes })
+    }
+
+    fn key(n: u8) -> Key {
+        Key::new([n; 32])
+    }
+
+    fn vector(n: u8) -> Row {
+        let mut vector = [0.0; 8];
+        vector[usize::from(n) % 8] = 1.0;
+        Row::of(&vector)
+    }
+
+    fn insert(index: &Index, n: u8, until_ms: u64) {
+        let stored = Stored {
+            scope: key(n / 4),
+            key: key(n),
+            question: Arc::new(Question::read(&format!("Where is order {n}?"))),
+            until_ms,
+        };
+        index.insert(stored, &vector(n));
+    }
+
+    fn load_at(index: &Index, now_ms: u64, path: &Path) -> Result<usize, Unusable> {
+        load(index, MADE_BY, (path, now_ms))
+    }
+
+    #[test]
+    fn what_was_saved_is_found_after_a_restart_but_for_what_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index");
+        assert_eq!(load_at(&empty(9), 0, &path).unwrap(), 0, "no file yet");
+        let index = empty(9);
+        for n in 0..8 {
+            insert(&index, n, 1_000 + u64::from(n));
+        }
+        index.used(&key(3));
+        save(&index, MADE_BY, &path).unwrap();
+        let again = empty(4);
+        assert_eq!(load_at(&again, 1_002, &path).unwrap(), 5);
+        // The least recently used gave way: 4, as 3 was used after it.
+        let kept: Vec<u8> = (0..8)
+            .filter(|n| {
+                let near = again.search(&key(n / 4), &vector(*n), 0);
+                near.first().is_some_and(|near| {
+                    *near.question == Question::read(&format!("Where is order {n}?"))
+                })
+            })
+            .collect();
+        assert_eq!(kept, [3, 5, 6, 7]);
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_that_is_damaged_cut_or_of_another_model_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index");
+        let index = empty(9);
+        insert(&index, 1, 1_000);
+        save(&index, MADE_BY, &path).unwrap();
+        let good = std::fs::read(&path).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x20;
+            std::fs::write(&path, &bad).unwrap();
+            let found = load_at(&empty(9), 0, &path);
+            assert!(matches!(found, Err(Unusable::Damaged)), "{at}");
+            std::fs::write(&path, &good[..at]).unwrap();
+            let found = load_at(&empty(9), 0, &path);
+            assert!(matches!(found, Err(Unusable::Damaged)), "{at}");
+        }
+        std::fs::write(&path, &good).unwrap();
+        let other = load(&empty(9), ("r2", 8), (&path, 0));
+        assert!(matches!(other, Err(Unusable::Other)));
+        assert_eq!(load_at(&empty(9), 0, &path).unwrap(), 1);
+    }
+}
