@@ -192,7 +192,9 @@ impl Exchange {
                         .and_then(|option| option.key.clone())
                         .map(|key| (key, lease));
                 }
-                facts.spare = spare.map(|spare| {
+                // In dry none goes out.
+                let on = facts.route(&vm.plan).cache.mode == Mode::On;
+                facts.spare = spare.filter(|_| on).map(|spare| {
                     Box::new(StandIn {
                         age_secs: spare.age_secs,
                         entry: spare.entry,
@@ -283,13 +285,14 @@ impl Exchange {
             return false;
         };
         let most = vm.plan.sidecar.as_ref().map_or(0, most_waits);
+        let over = host.now_ns() >= until_ns || times >= most;
         if waited {
             effects.count(vm, ("wait", &[(Label::Result, "failed")]), 1);
-        } else if times >= most {
+        } else if over {
             return false;
         }
         facts.wait = Some((until_ns, times.saturating_add(1)));
-        facts.alone = facts.alone || host.now_ns() >= until_ns || times >= most;
+        facts.alone = facts.alone || over;
         self.admit(vm, host, effects);
         true
     }

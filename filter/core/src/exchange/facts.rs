@@ -95,7 +95,7 @@ pub(super) struct Facts {
     /// Age of the stored answer that was told.
     pub(super) age_secs: Option<u64>,
     pub(super) status: u16,
-    /// Upstream answered with an error that is not its last word.
+    /// Upstream answered with an error that is not its last word, or Envoy in its place.
     pub(super) upstream_failed: bool,
     pub(super) outcome: Outcome,
     /// Undoes the answer's compression, for us alone: the client gets it as it came.

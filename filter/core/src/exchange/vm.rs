@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
-use super::Host;
 use super::names::Names;
+use super::{Host, Phase};
 use crate::coding::{self, Memory};
 use crate::config::{Plan, Sidecar};
 use crate::policy::backoff::Backoffs;
@@ -66,11 +66,29 @@ impl Vm {
 }
 
 impl Vm {
-    /// To be called now and then: keeps what the guard counts for requests that last.
+    /// A request that is held goes no further from here: what counts it while it is held does not.
+    pub(super) fn lets_go(&mut self, phase: Phase, route: Option<usize>) {
+        match phase {
+            Phase::Asked => self.breaker.abandoned(),
+            Phase::Waiting => self.waiting = self.waiting.saturating_sub(1),
+            Phase::Queued => {
+                let guard = self.guards.entry(route).or_default();
+                guard.upstream.queued = guard.upstream.queued.saturating_sub(1);
+            }
+            _ => {}
+        }
+    }
+
+    /// To be called now and then: keeps what the guard counts for requests that last, and knows of
+    /// what others spend.
     pub fn tick(&mut self, host: &mut dyn Host) {
         let plan = self.plan.clone();
         for (route, guard) in &mut self.guards {
-            guard.upstream.keep(&plan.route_at(*route).name, host);
+            let route = plan.route_at(*route);
+            guard.upstream.keep(&route.name, host);
+            if let Some(spend) = &route.guard.spend {
+                guard.trailing.keep(&route.name, spend, host);
+            }
         }
     }
 }

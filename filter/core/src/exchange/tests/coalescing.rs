@@ -437,3 +437,55 @@ fn what_does_not_stand_is_not_remembered_nor_is_anything_where_it_is_not_asked_f
         assert_eq!(stored, remembered, "{cache} {status} {body}");
     }
 }
+
+#[test]
+fn one_that_envoy_answers_while_it_asks_or_waits_leaves_nothing_behind() {
+    let mut run = run(&format!("{SECRET},{CACHED}"));
+    for waits in [false, true] {
+        let asked = run.next().ask(&[], BODY).call().unwrap();
+        if waits {
+            run.say(Verdict::Wait, b"");
+        }
+        run.answer("504", "");
+        let release = released(&mut run).0.unwrap();
+        assert_eq!((release.lease.holder, release.lease.token), (asked.id, 0));
+        assert_eq!(release.end, LeaseEnd::Failed);
+    }
+    assert_eq!(run.vm.waiting, 0);
+
+    let secret = SECRET.replace("\"c\"", r#""c","breaker":{"failures":1,"pause":"1s"}"#);
+    let mut run = super::run(&format!("{secret},{CACHED}"));
+    run.ask(&[], BODY);
+    assert!(run.on(Event::ReplyFailed).sent());
+    run.done();
+    run.world.now_ns += SECOND;
+    assert!(run.next().ask(&[], BODY).call().is_some(), "a probe");
+    run.answer("504", "");
+    run.done();
+    assert!(run.next().ask(&[], BODY).call().is_some(), "the next probe");
+}
+
+#[test]
+fn in_dry_no_answer_stands_in() {
+    let dry = STALE.replace(r#""exact""#, r#""mode":"dry","exact""#);
+    let backoff = r#""guard":{"backoff":{"failures":1}}"#;
+    let mut run = run(&format!("{SECRET},{dry},{BUDGET},{backoff}"));
+    run.ask(&[], BODY);
+    assert!(run.say(leader(true), ANSWER.as_bytes()).sent());
+    assert!(run.answer("500", "{}").response().is_none());
+    run.done();
+    run.next().ask(&[], BODY);
+    let held_back = run.say(leader(true), ANSWER.as_bytes());
+    assert_eq!(held_back.response().unwrap().0, 503);
+}
+
+#[test]
+fn one_whose_time_is_over_does_not_look_for_one_sidecar_after_another() {
+    let mut run = run(&format!("{SECRET},{CACHED}"));
+    run.ask(&[], BODY);
+    run.say(Verdict::Wait, b"");
+    run.world.now_ns += 20 * SECOND;
+    let (path, asked, _) = run.on(Event::ReplyFailed).asks().unwrap();
+    assert_eq!((path, asked.cache.lease_ms), ("/v1/admit", 0), "alone");
+    assert!(run.on(Event::ReplyFailed).sent());
+}
