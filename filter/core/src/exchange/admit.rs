@@ -192,8 +192,8 @@ impl Exchange {
                         .and_then(|option| option.key.clone())
                         .map(|key| (key, lease));
                 }
-                // In dry none goes out.
-                let on = facts.route(&vm.plan).cache.mode == Mode::On;
+                // In dry none goes out, and nobody reads the answer of a refresh.
+                let on = facts.route(&vm.plan).cache.mode == Mode::On && facts.under.is_none();
                 facts.spare = spare.filter(|_| on).map(|spare| {
                     Box::new(StandIn {
                         age_secs: spare.age_secs,
@@ -203,6 +203,8 @@ impl Exchange {
                 });
                 self.go(vm, host, effects);
             }
+            // Another one was faster, or upstream is to be spared.
+            Verdict::Hit { .. } if facts.under.is_some() => self.superseded(effects),
             Verdict::Hit {
                 plan,
                 age_secs,

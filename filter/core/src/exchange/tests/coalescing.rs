@@ -310,8 +310,10 @@ fn a_forged_lease_is_an_ordinary_request_and_a_refresh_that_came_too_late_ends()
     let sealed = told.refreshed().unwrap().remove("x-sluice-lease").unwrap();
     for fault in [
         &|run: &mut Run| run.say(Verdict::Wait, b""),
+        &|run: &mut Run| run.say(found(CacheResult::Hit, None), ANSWER.as_bytes()),
+        &|run: &mut Run| run.say(found(CacheResult::Stale, None), ANSWER.as_bytes()),
         &|run: &mut Run| run.on(Event::ReplyFailed),
-    ] as [&dyn Fn(&mut Run) -> Effects; 2]
+    ] as [&dyn Fn(&mut Run) -> Effects; 4]
     {
         run.next().ask(&[("x-sluice-lease", &sealed)], BODY);
         let (status, _, body) = fault(&mut run).response().unwrap();
@@ -321,6 +323,21 @@ fn a_forged_lease_is_an_ordinary_request_and_a_refresh_that_came_too_late_ends()
         );
         run.done();
     }
+}
+
+#[test]
+fn a_refresh_that_fails_saves_nothing() {
+    let mut run = run(&format!("{SECRET},{STALE}"));
+    run.ask(&[], BODY);
+    let told = run.say(found(CacheResult::Stale, Some(lease())), ANSWER.as_bytes());
+    let sealed = told.refreshed().unwrap().remove("x-sluice-lease").unwrap();
+    run.done();
+    run.next().ask(&[("x-sluice-lease", &sealed)], BODY);
+    assert!(run.say(leader(true), ANSWER.as_bytes()).sent());
+    assert!(run.answer("503", "{}").response().is_none());
+    let (release, record, _) = released(&mut run);
+    assert_eq!(release.unwrap().end, LeaseEnd::Failed);
+    assert_eq!((record.cache, record.status), (CacheResult::Refresh, 503));
 }
 
 #[test]
