@@ -395,3 +395,17 @@ fn a_fault_where_secrets_are_does_not_quote_what_it_found() {
     let told = Plan::parse(br#"{"budgets":"7 a day"}"#, &|_| None).unwrap_err();
     assert!(told.to_string().contains("expected"), "{told}");
 }
+
+#[test]
+fn requests_wait_for_their_turn_only_where_a_guard_is_on_that_holds_them() {
+    for (config, queues) in [
+        ("{}", false),
+        (r#"{"guard":{"misses":{"limit":1}}}"#, true),
+        (r#"{"guard":{"spend":{}}}"#, true),
+        (r#"{"guard":{"backoff":{}}}"#, false),
+        (r#"{"guard":{"mode":"dry","misses":{"limit":1}}}"#, false),
+    ] {
+        let plan = Plan::parse(config.as_bytes(), &|_| None).unwrap();
+        assert_eq!(plan.queues(), queues, "{config}");
+    }
+}
