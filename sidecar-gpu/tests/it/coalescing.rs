@@ -331,6 +331,23 @@ async fn a_refresh_that_comes_once_another_is_done_finds_its_answer() {
 }
 
 #[tokio::test]
+async fn a_filter_whose_clock_is_ahead_does_not_fence_off_the_answers_to_come() {
+    let sidecar = sidecar();
+    let mut alone = with_answer(item(900, 10), key(1), 3);
+    if let Some(store) = &mut alone.store {
+        store.stale_if_error_secs = 3600;
+    }
+    alone.record.at_ms += 365 * 86_400_000;
+    sidecar.settle(vec![alone], b"old").await;
+    sidecar.advance(650_000);
+    let (next, _) = sidecar.admit(&cached(0, 0)).await;
+    let done = settled(0, lease(&next), (LeaseEnd::Stored, b"new"));
+    sidecar.settle(vec![done], b"new").await;
+    let (reply, body) = sidecar.admit(&cached(1, 0)).await;
+    assert_eq!((result(&reply), &body[..]), (CacheResult::Hit, &b"new"[..]));
+}
+
+#[tokio::test]
 async fn one_look_per_key_however_often_its_only_waiter_sits_down_again() {
     let sidecar = sidecar();
     let (_leader, _) = sidecar.admit(&cached(0, 0)).await;
