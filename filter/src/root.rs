@@ -242,12 +242,13 @@ impl RootContext for Root {
             }
         };
         let settles = plan.sidecar.is_some();
+        let often = settles || plan.queues();
         let tokens = Tokens::load(&plan.encodings());
         let vm = Vm::new(Rc::new(plan), tokens);
         self.worker = Some(Rc::new(Worker::new(vm, self.settler.clone())));
         self.look_around();
-        // Without a sidecar there is nothing to settle, only to look around.
-        let (period, look_every) = if settles {
+        // Where nothing is to be settled and nobody waits there is only to look around.
+        let (period, look_every) = if often {
             (TICK_MS, LOOK_TICKS)
         } else {
             (TICK_MS * LOOK_TICKS, 1)
@@ -255,7 +256,7 @@ impl RootContext for Root {
         self.look_every = look_every;
         if let Err(status) = host::tick_every(period) {
             log::error!("no ticks: {status:?}");
-            return !settles;
+            return !often;
         }
         log::info!("context {} configured", self.context_id);
         true

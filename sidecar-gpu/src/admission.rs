@@ -207,7 +207,7 @@ pub(crate) async fn wait(app: &Arc<App>, asked: &Asked, patience: Duration) -> D
                 // Asked once more, now that what is told is heard.
                 Some(seat) => {
                     if seat.first() {
-                        tokio::spawn(watch(app.clone(), key));
+                        tokio::spawn(watch(app.clone(), (key, seat.room())));
                     }
                     place = Some((key, seat));
                     continue;
@@ -239,13 +239,13 @@ pub(crate) async fn wait(app: &Arc<App>, asked: &Asked, patience: Duration) -> D
 }
 
 /// Looks, for all who wait here for `key`, what becomes of it elsewhere, and whether its lease has
-/// lapsed.
-async fn watch(app: Arc<App>, key: Key) {
+/// lapsed. It ends with the room: who sits down later has another look.
+async fn watch(app: Arc<App>, (key, room): (Key, u64)) {
     let (mut pause, longest) = LOOK;
     loop {
         tokio::time::sleep(pause).await;
         pause = (pause * 3 / 2).min(longest);
-        if !app.waiting.anyone(key) {
+        if !app.waiting.is_open(key, room) {
             return;
         }
         let now_ms = app.clock.now_ms();
@@ -358,7 +358,8 @@ async fn cached(app: &Arc<App>, asked: &Asked, (way, until): (&Way, Instant)) ->
         None => (None, Age::Over),
     };
     let usable = match age {
-        Age::Fresh => asked.under.is_none(),
+        // Also for a refresh: it came too late, and is told that there is nothing to do.
+        Age::Fresh => true,
         Age::Stale | Age::Spare => asked.failing,
         Age::Over => false,
     };

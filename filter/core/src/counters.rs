@@ -252,6 +252,39 @@ mod tests {
     }
 
     #[test]
+    fn the_guards_counters_are_not_taken_for_old_ones() {
+        struct Envoy(Map);
+        impl crate::exchange::Host for Envoy {
+            fn now_ns(&self) -> u64 {
+                1_700_000_000_000_000_000
+            }
+            fn property(&self, _: &[&str]) -> Option<Vec<u8>> {
+                None
+            }
+            fn count(&mut self, key: &str, window: u64, amount: i64, limit: u64) -> (u64, bool) {
+                let counted = count(&mut self.0, key, window, amount, limit);
+                (counted.before, counted.added)
+            }
+        }
+        use crate::policy::guard::{Upstream, spend};
+        let (mut envoy, mut upstream) = (Envoy(Map::default()), Upstream::default());
+        let misses = crate::config::Misses {
+            limit: 1,
+            ..crate::config::Misses::default()
+        };
+        assert!(upstream.enter("r", &misses, &mut envoy));
+        spend("r", sluice_wire::Usd(5), &mut envoy);
+        let mine = envoy.0.values.clone();
+        for number in 0..20_000 {
+            count(&mut envoy.0, &number.to_string(), 1_699_920_000, 1, 1);
+        }
+        for (slot, (value, _)) in mine {
+            assert_eq!(envoy.0.values[&slot].0, value, "slot {slot}");
+        }
+        assert!(!upstream.enter("r", &misses, &mut envoy));
+    }
+
+    #[test]
     fn a_slot_with_a_strange_value_is_taken_as_free() {
         let map = &mut Map::default();
         for slot in 0..SLOTS {

@@ -220,20 +220,21 @@ async fn keep(app: &Arc<App>, item: &Item, now_ms: u64) {
         && store.ttl_secs > 0
     {
         app.observe(*key, &item.settle.record.route, (store, body));
-        let at_ms = item.settle.record.at_ms;
+        let built_ms = item.settle.record.at_ms.min(now_ms);
         let fresh_ms = until(now_ms, store.ttl_secs);
         let stale_ms = until(fresh_ms, store.stale_secs);
         let keep_ms = until(fresh_ms, store.stale_if_error_secs).max(stale_ms);
         let entry = Entry {
             stored_ms: now_ms,
-            built_ms: at_ms.min(now_ms),
+            built_ms,
             fresh_ms,
             stale_ms,
             keep_ms,
-            // Without a lease the later request wins.
-            token: item
-                .release
-                .map_or(at_ms.saturating_mul(1000), |(_, lease, _)| lease.token),
+            // Without a lease the later request wins; a filter's clock that is ahead wins nothing.
+            token: match item.release {
+                Some((_, lease, _)) if lease.token > 0 => lease.token,
+                _ => built_ms.saturating_mul(1000),
+            },
             tags: store.tags.clone(),
             head: store.entry.clone(),
             body: body.clone(),

@@ -104,3 +104,16 @@ fn those_who_wait_hear_what_is_told_after_they_sat_down_and_their_number_is_boun
     drop((two, three));
     assert!(waiting.is_empty() && !waiting.anyone(key(1)));
 }
+
+#[test]
+fn a_room_that_all_have_left_is_not_the_one_that_the_next_opens() {
+    let waiting = Waiting::new(9);
+    let one = waiting.sit(key(1)).unwrap();
+    let (old, two) = (one.room(), waiting.sit(key(1)).unwrap());
+    drop(one);
+    assert!(waiting.is_open(key(1), old) && two.room() == old);
+    drop(two);
+    let three = waiting.sit(key(1)).unwrap();
+    assert!(three.first() && !waiting.is_open(key(1), old));
+    assert!(waiting.is_open(key(1), three.room()) && !waiting.is_open(key(2), three.room()));
+}

@@ -29,9 +29,12 @@ pub struct Waiting {
 struct Rooms {
     by_key: HashMap<Key, Room>,
     seats: usize,
+    /// How many rooms there were.
+    opened: u64,
 }
 
 struct Room {
+    number: u64,
     signal: watch::Sender<Signal>,
     seats: usize,
 }
@@ -40,6 +43,7 @@ struct Room {
 pub struct Seat {
     waiting: Arc<Waiting>,
     key: Key,
+    room: u64,
     signal: watch::Receiver<Signal>,
     /// The first of its key, who is to watch what happens elsewhere.
     first: bool,
@@ -66,17 +70,22 @@ impl Waiting {
             return None;
         }
         rooms.seats += 1;
+        let number = rooms.opened + 1;
         let room = rooms.by_key.entry(key).or_insert_with(|| Room {
+            number,
             signal: watch::Sender::new(Signal::Held),
             seats: 0,
         });
         room.seats += 1;
-        Some(Seat {
+        let seat = Seat {
             waiting: self.clone(),
             key,
+            room: room.number,
             signal: room.signal.subscribe(),
             first: room.seats == 1,
-        })
+        };
+        rooms.opened += u64::from(seat.first);
+        Some(seat)
     }
 
     /// Tells all who wait for `key`.
@@ -90,6 +99,14 @@ impl Waiting {
     #[must_use]
     pub fn anyone(&self, key: Key) -> bool {
         self.rooms().by_key.contains_key(&key)
+    }
+
+    /// Whether anyone still waits of those who wait for `key` in that room. Once all have left, the
+    /// next one opens another.
+    #[must_use]
+    pub fn is_open(&self, key: Key, room: u64) -> bool {
+        let rooms = self.rooms();
+        rooms.by_key.get(&key).is_some_and(|it| it.number == room)
     }
 
     /// How many wait.
@@ -110,6 +127,12 @@ impl Seat {
     #[must_use]
     pub fn first(&self) -> bool {
         self.first
+    }
+
+    /// The room that it is in; see [`Waiting::is_open`].
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        self.room
     }
 
     /// The next signal.

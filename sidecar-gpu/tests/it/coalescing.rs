@@ -312,6 +312,57 @@ async fn a_stale_answer_goes_out_at_once_and_one_request_refreshes_it() {
 }
 
 #[tokio::test]
+async fn a_refresh_that_comes_once_another_is_done_finds_its_answer() {
+    let sidecar = sidecar();
+    stale(&sidecar).await;
+    let refresh = |reply: AdmitReply| match reply.verdict {
+        Verdict::Hit { refresh, .. } => refresh.unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let slow = refresh(sidecar.admit(&behind(0)).await.0);
+    sidecar.advance(u64::from(LEASE_MS));
+    let next = refresh(sidecar.admit(&behind(1)).await.0);
+    let done = settled(100, next, (LeaseEnd::Stored, b"new"));
+    sidecar.settle(vec![done], b"new").await;
+    let mut late = behind(101);
+    late.cache.lease = Some(slow);
+    let (reply, _) = sidecar.admit(&late).await;
+    assert_eq!(result(&reply), CacheResult::Hit, "and goes no further");
+}
+
+#[tokio::test]
+async fn a_filter_whose_clock_is_ahead_does_not_fence_off_the_answers_to_come() {
+    let sidecar = sidecar();
+    let mut alone = with_answer(item(900, 10), key(1), 3);
+    if let Some(store) = &mut alone.store {
+        store.stale_if_error_secs = 3600;
+    }
+    alone.record.at_ms += 365 * 86_400_000;
+    sidecar.settle(vec![alone], b"old").await;
+    sidecar.advance(650_000);
+    let (next, _) = sidecar.admit(&cached(0, 0)).await;
+    let done = settled(0, lease(&next), (LeaseEnd::Stored, b"new"));
+    sidecar.settle(vec![done], b"new").await;
+    let (reply, body) = sidecar.admit(&cached(1, 0)).await;
+    assert_eq!((result(&reply), &body[..]), (CacheResult::Hit, &b"new"[..]));
+}
+
+#[tokio::test]
+async fn one_look_per_key_however_often_its_only_waiter_sits_down_again() {
+    let sidecar = sidecar();
+    let (_leader, _) = sidecar.admit(&cached(0, 0)).await;
+    let tasks = tokio::runtime::Handle::current().metrics();
+    let before = tasks.num_alive_tasks();
+    for _ in 0..50 {
+        sidecar.wait(&cached(1, 1)).await;
+    }
+    // Longer than the longest pause between two looks.
+    sidecar.wait(&cached(1, 1_000)).await;
+    let alive = tasks.num_alive_tasks();
+    assert!(alive <= before + 2, "{before} tasks became {alive}");
+}
+
+#[tokio::test]
 async fn where_nothing_can_run_behind_an_answer_the_one_with_the_lease_goes_itself() {
     let sidecar = sidecar();
     stale(&sidecar).await;

@@ -50,6 +50,16 @@ impl Plan {
             .map_or(&self.default, |(_, route)| route)
     }
 
+    /// Whether a request may have to wait for its turn on some route.
+    #[must_use]
+    pub fn queues(&self) -> bool {
+        let routes = self.routes.iter().map(|(_, route)| route);
+        routes.chain([&self.default]).any(|route| {
+            let guard = &route.guard;
+            guard.mode == Mode::On && (guard.misses.is_some() || guard.spend.is_some())
+        })
+    }
+
     /// The model of that name; a dated snapshot (`gpt-4o-2024-08-06`, `claude-…-20250929`) is its
     /// undated model where it is not listed itself. The name is the config's.
     #[must_use]

@@ -529,3 +529,17 @@ fn a_route_of_searches_caches_and_has_no_lever_that_asks_for_a_model() {
             .contains("`llm`")
     );
 }
+
+#[test]
+fn requests_wait_for_their_turn_only_where_a_guard_is_on_that_holds_them() {
+    for (config, queues) in [
+        ("{}", false),
+        (r#"{"guard":{"misses":{"limit":1}}}"#, true),
+        (r#"{"guard":{"spend":{}}}"#, true),
+        (r#"{"guard":{"backoff":{}}}"#, false),
+        (r#"{"guard":{"mode":"dry","misses":{"limit":1}}}"#, false),
+    ] {
+        let plan = Plan::parse(config.as_bytes(), &|_| None).unwrap();
+        assert_eq!(plan.queues(), queues, "{config}");
+    }
+}

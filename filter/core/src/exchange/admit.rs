@@ -5,7 +5,7 @@ use sluice_wire::{
 };
 
 use super::decide::recount;
-use super::facts::{CacheWish, Facts, Option_, StandIn};
+use super::facts::{CacheWish, Facts, Option_, Spare, StandIn};
 use super::{Effect, Effects, Exchange, Host, Label, Phase, Vm};
 use crate::config::{Mode, OnFailure, Plan, Sidecar};
 use crate::formats::{ApiError, ErrorKind};
@@ -185,6 +185,9 @@ impl Exchange {
         let plan = vm.plan.clone();
         let Some(sidecar) = &plan.sidecar else { return };
         let Some(Frame { head, body }) = read else {
+            if let Some(facts) = self.facts.as_mut() {
+                facts.unheard |= facts.lease_ms(&vm.plan) > 0;
+            }
             if self.waited_in_vain(waited, vm, (host, effects)) {
                 return;
             }
@@ -210,20 +213,26 @@ impl Exchange {
             Verdict::Go { plan, lease, spare } => {
                 facts.chosen = usize::from(plan);
                 if let Some(lease) = lease {
+                    facts.unheard = false;
                     facts.lease = facts
                         .option()
                         .and_then(|option| option.key.clone())
                         .map(|key| (key, lease));
                 }
-                facts.spare = spare.map(|spare| {
-                    Box::new(StandIn {
+                // In dry none goes out, and nobody reads the answer of a refresh.
+                let on = facts.route(&vm.plan).cache.mode == Mode::On && facts.under.is_none();
+                facts.spare = spare.filter(|_| on).and_then(|spare| {
+                    let answer = StandIn {
                         age_secs: spare.age_secs,
                         entry: spare.entry,
                         body: body.to_vec(),
-                    })
+                    };
+                    Spare::hold(answer, &vm.spares)
                 });
                 self.go(vm, host, effects);
             }
+            // Another one was faster, or upstream is to be spared.
+            Verdict::Hit { .. } if facts.under.is_some() => self.superseded(effects),
             Verdict::Hit {
                 plan,
                 age_secs,
@@ -306,13 +315,14 @@ impl Exchange {
             return false;
         };
         let most = vm.plan.sidecar.as_ref().map_or(0, most_waits);
+        let over = host.now_ns() >= until_ns || times >= most;
         if waited {
             effects.count(vm, ("wait", &[(Label::Result, "failed")]), 1);
-        } else if times >= most {
+        } else if over {
             return false;
         }
         facts.wait = Some((until_ns, times.saturating_add(1)));
-        facts.alone = facts.alone || host.now_ns() >= until_ns || times >= most;
+        facts.alone = facts.alone || over;
         self.admit(vm, host, effects);
         true
     }

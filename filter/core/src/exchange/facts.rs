@@ -1,5 +1,8 @@
 //! What is known of a request, from its headers to its last byte.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use sluice_wire::{CacheResult, Charge, EntryHead, Lease, Outcome, Usage};
 
 use super::Headers;
@@ -90,8 +93,10 @@ pub(super) struct Facts {
     pub(super) under: Option<Lease>,
     /// The lease that it holds, with its key.
     pub(super) lease: Option<(String, Lease)>,
+    /// The sidecar was asked for a lease and its answer was not heard.
+    pub(super) unheard: bool,
     /// An answer past its time, in case upstream fails.
-    pub(super) spare: Option<Box<StandIn>>,
+    pub(super) spare: Option<Box<Spare>>,
     /// What the answer is built on.
     pub(super) tags: Vec<String>,
     /// What the guard knows of it.
@@ -101,7 +106,7 @@ pub(super) struct Facts {
     /// Age of the stored answer that was told.
     pub(super) age_secs: Option<u64>,
     pub(super) status: u16,
-    /// Upstream answered with an error that is not its last word.
+    /// Upstream answered with an error that is not its last word, or Envoy in its place.
     pub(super) upstream_failed: bool,
     pub(super) outcome: Outcome,
     /// Undoes the answer's compression, for us alone: the client gets it as it came.
@@ -123,7 +128,37 @@ pub(super) struct Facts {
     pub(super) answer: Option<Vec<u8>>,
 }
 
-/// An answer past its time.
+/// An answer past its time that is held while upstream is asked.
+#[derive(Debug)]
+pub(super) struct Spare {
+    pub(super) answer: StandIn,
+    held: Rc<Cell<usize>>,
+}
+
+impl Spare {
+    /// Holds `answer`, unless too much is held by this VM already: what it once took of memory it
+    /// keeps.
+    pub(super) fn hold(answer: StandIn, held: &Rc<Cell<usize>>) -> Option<Box<Spare>> {
+        let all = held.get().saturating_add(answer.body.len());
+        (all <= SPARES).then(|| {
+            held.set(all);
+            let held = held.clone();
+            Box::new(Spare { answer, held })
+        })
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        let left = self.held.get().saturating_sub(self.answer.body.len());
+        self.held.set(left);
+    }
+}
+
+/// Most bytes of spares in one VM.
+const SPARES: usize = 4 << 20;
+
+/// A stored answer, as it came from the sidecar.
 #[derive(Clone, Debug)]
 pub(super) struct StandIn {
     pub(super) age_secs: u64,
@@ -181,6 +216,7 @@ impl Facts {
             wait: None,
             under: None,
             lease: None,
+            unheard: false,
             spare: None,
             tags: Vec::new(),
             guarded: Guarded::default(),

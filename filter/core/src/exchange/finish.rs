@@ -18,15 +18,11 @@ use crate::policy::{budget, guard, tags};
 impl Exchange {
     pub(super) fn done(&mut self, vm: &mut Vm, host: &mut dyn Host, effects: &mut Effects) {
         let phase = std::mem::replace(&mut self.phase, Phase::Done);
-        match phase {
-            Phase::Asked => vm.breaker.abandoned(),
-            Phase::Waiting => vm.waiting -= 1,
-            _ => {}
-        }
         let Some(mut facts) = self.facts.take() else {
             return;
         };
-        facts.unguard(phase == Phase::Queued, vm, host);
+        vm.lets_go(phase, facts.route);
+        facts.unguard(vm, host);
         // A body that never came whole was never decided about.
         let decided = !facts.options.is_empty() || facts.outcome == Outcome::Rejected;
         if !decided
@@ -134,16 +130,22 @@ impl Exchange {
 }
 
 impl Facts {
-    /// The end of the lease that it holds. One that left while the sidecar was asked may hold one
-    /// that it never heard of.
-    fn release(&self, phase: Phase, stored: bool, plan: &Plan) -> Option<Release> {
+    /// The lease that it holds, with its key. One that is over while the sidecar is asked, or had no
+    /// answer of it, may hold one that it never heard of.
+    pub(super) fn holds(&self, phase: Phase, plan: &Plan) -> Option<(String, Lease)> {
         let unheard = || {
-            let asked = matches!(phase, Phase::Asked | Phase::Waiting) && self.lease_ms(plan) > 0;
+            let asking = matches!(phase, Phase::Asked | Phase::Waiting) && self.lease_ms(plan) > 0;
+            let asked = asking || self.unheard;
             let holder = self.id.clone();
             let key = self.option().filter(|_| asked)?.key.clone()?;
             Some((key, Lease { holder, token: 0 }))
         };
-        let (key, lease) = self.lease.clone().or_else(unheard)?;
+        self.lease.clone().or_else(unheard)
+    }
+
+    /// The end of the lease that it holds.
+    fn release(&self, phase: Phase, stored: bool, plan: &Plan) -> Option<Release> {
+        let (key, lease) = self.holds(phase, plan)?;
         let end = match (self.outcome, self.status) {
             _ if stored => LeaseEnd::Stored,
             _ if self.upstream_failed || phase == Phase::Queued => LeaseEnd::Failed,

@@ -128,7 +128,7 @@ impl Facts {
         let Some([everyone, own]) = self.guarded.names else {
             return;
         };
-        self.guarded.tries = [false; 2];
+        let [_, tried_own] = std::mem::take(&mut self.guarded.tries);
         let seen = match (status, retry_after_ns) {
             (429 | 503, Some(ns)) => Seen::RetryAfter { ns },
             (429 | 500.., _) => Seen::Failed,
@@ -144,22 +144,22 @@ impl Facts {
                 vm.backoffs.told(everyone, backoff, (seen, now_ns));
                 if seen == Seen::Works {
                     vm.backoffs.told(own, backoff, (seen, now_ns));
+                } else if tried_own {
+                    // It says nothing of the caller's own limit: another one tries.
+                    vm.backoffs.abandoned(own);
                 }
             }
         }
     }
 
     /// Gives up what the guard counts for it.
-    pub(super) fn unguard(&mut self, was_queued: bool, vm: &mut Vm, host: &mut dyn Host) {
+    pub(super) fn unguard(&mut self, vm: &mut Vm, host: &mut dyn Host) {
         let plan = vm.plan.clone();
         let name = &self.route(&plan).name;
-        if let Some(guard) = vm.guards.get_mut(&self.route) {
-            if std::mem::take(&mut self.guarded.upstream) {
-                guard.upstream.leave(name, host);
-            }
-            if was_queued {
-                guard.upstream.queued = guard.upstream.queued.saturating_sub(1);
-            }
+        if let Some(guard) = vm.guards.get_mut(&self.route)
+            && std::mem::take(&mut self.guarded.upstream)
+        {
+            guard.upstream.leave(name, host);
         }
         self.give_up_tries(vm);
     }
@@ -258,7 +258,13 @@ impl Exchange {
         let Some(facts) = self.facts.as_mut() else {
             return;
         };
-        let Some(obstacle) = facts.obstacle(vm, host) else {
+        // Who comes later does not go before those that wait.
+        let queued = vm.guards.get(&facts.route);
+        let obstacle = match queued.is_some_and(|guard| guard.upstream.queued > 0) {
+            true => Some(Obstacle::Busy),
+            false => facts.obstacle(vm, host),
+        };
+        let Some(obstacle) = obstacle else {
             return self.send(vm, effects);
         };
         if let (Obstacle::Busy, Some(facts)) = (&obstacle, self.facts.as_mut()) {

@@ -59,6 +59,7 @@ impl Exchange {
         let Some(spare) = facts.spare.take() else {
             return false;
         };
+        let spare = &spare.answer;
         let Some((body, content_type)) = facts.tell(&spare.entry, &spare.body) else {
             return false;
         };

@@ -7,9 +7,11 @@
 use sluice_wire::{Lease, header};
 
 use super::facts::Facts;
-use super::{Effect, Effects, Headers, Vm};
+use super::{Effect, Effects, Headers, Host, Vm};
 use crate::config::Mode;
 
+/// Oldest lease that is believed: the longest that a refresh may take, and clocks that differ.
+const OLDEST_US: u64 = 3_600_000_000;
 /// Hex digits of the seal: 128 bits.
 const SEAL: usize = 32;
 
@@ -24,16 +26,20 @@ impl Vm {
     }
 
     /// The lease that a request came under, if one of ours sent it.
-    pub(super) fn lease_of(&self, headers: &Headers) -> Option<Lease> {
+    pub(super) fn lease_of(&self, headers: &Headers, host: &dyn Host) -> Option<Lease> {
         let value = headers.get(header::LEASE)?;
         let (lease, seal) = value.rsplit_once(':')?;
         if blake3::hash(seal.as_bytes()) != blake3::hash(self.seal(lease)?.as_bytes()) {
             return None;
         }
         let (holder, token) = lease.split_once(':')?;
-        Some(Lease {
+        let token: u64 = token.parse().ok()?;
+        // A token is the moment that it was given at, in microseconds: one that somebody saw and
+        // kept is worth nothing.
+        let age_us = (host.now_ns() / 1000).abs_diff(token);
+        (age_us <= OLDEST_US).then(|| Lease {
             holder: holder.to_owned(),
-            token: token.parse().ok()?,
+            token,
         })
     }
 

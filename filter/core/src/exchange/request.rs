@@ -50,7 +50,7 @@ impl Exchange {
         {
             return;
         }
-        let under = vm.lease_of(headers);
+        let under = vm.lease_of(headers, host);
         let vouched = (format.family(), under.is_some());
         let caller = identity::identify(&plan.identity, vouched, headers, host);
         let levers = [route.route.mode, route.trim.mode, route.cache.mode];

@@ -30,8 +30,11 @@ impl Exchange {
         // asked upstream.
         let Some(facts) = self.facts.as_mut().filter(|_| self.phase == Phase::Sent) else {
             if let Some(facts) = self.facts.as_mut() {
+                facts.lease = facts.holds(self.phase, &vm.plan);
+                vm.lets_go(self.phase, facts.route);
                 facts.status = status(headers);
                 facts.outcome = Outcome::UpstreamError;
+                facts.upstream_failed = true;
                 self.phase = Phase::Streaming;
             }
             return;
@@ -48,6 +51,8 @@ impl Exchange {
         let Some(facts) = self.facts.as_mut() else {
             return;
         };
+        // It would take memory for as long as the answer lasts.
+        facts.spare = None;
         effects.add_response_headers(facts.answer_headers(&vm.plan));
         self.phase = Phase::Streaming;
         if facts.status >= 400 {

@@ -1,11 +1,12 @@
 //! What the requests of one VM share: the plan, the token memory, the sidecar's breaker.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
-use super::Host;
 use super::names::Names;
+use super::{Host, Phase};
 use crate::coding::{self, Memory};
 use crate::config::{Plan, Sidecar};
 use crate::policy::backoff::Backoffs;
@@ -26,6 +27,8 @@ pub struct Vm {
     pub(super) requests: u64,
     /// Requests that wait for another's answer.
     pub(super) waiting: usize,
+    /// Bytes of answers past their time that are held in case upstream fails.
+    pub(super) spares: Rc<Cell<usize>>,
     /// Upstreams that fail.
     pub(super) backoffs: Backoffs,
     /// Requests upstream and the rate of spending, by index of the route.
@@ -51,6 +54,7 @@ impl Vm {
             secret.map(|secret| blake3::derive_key("sluice 2026 lease header", secret.as_bytes()));
         Vm {
             waiting: 0,
+            spares: Rc::default(),
             backoffs: Backoffs::default(),
             guards: FxHashMap::default(),
             seal,
@@ -66,11 +70,29 @@ impl Vm {
 }
 
 impl Vm {
-    /// To be called now and then: keeps what the guard counts for requests that last.
+    /// A request that is held goes no further from here: what counts it while it is held does not.
+    pub(super) fn lets_go(&mut self, phase: Phase, route: Option<usize>) {
+        match phase {
+            Phase::Asked => self.breaker.abandoned(),
+            Phase::Waiting => self.waiting = self.waiting.saturating_sub(1),
+            Phase::Queued => {
+                let guard = self.guards.entry(route).or_default();
+                guard.upstream.queued = guard.upstream.queued.saturating_sub(1);
+            }
+            _ => {}
+        }
+    }
+
+    /// To be called now and then: keeps what the guard counts for requests that last, and knows of
+    /// what others spend.
     pub fn tick(&mut self, host: &mut dyn Host) {
         let plan = self.plan.clone();
         for (route, guard) in &mut self.guards {
-            guard.upstream.keep(&plan.route_at(*route).name, host);
+            let route = plan.route_at(*route);
+            guard.upstream.keep(&route.name, host);
+            if let Some(spend) = &route.guard.spend {
+                guard.trailing.keep(&route.name, spend, host);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::json::Object;
 
 /// Words in an error that speak of something that may be otherwise in a moment, or for another
 /// caller. Anthropic answers an empty balance, and OpenAI a hard limit on billing, with 400.
-const PASSING: [&str; 16] = [
+const PASSING: [&str; 17] = [
     "billing",
     "credit",
     "balance",
@@ -19,6 +19,7 @@ const PASSING: [&str; 16] = [
     "temporar",
     "unavailable",
     "permission",
+    "organization",
     "api key",
     "authentication",
 ];
@@ -132,6 +133,14 @@ mod tests {
             (
                 401,
                 openai(invalid, "invalid_api_key", "Incorrect API key provided"),
+            ),
+            (
+                400,
+                openai(
+                    invalid,
+                    "unsupported_value",
+                    "Your organization must be verified to stream this model.",
+                ),
             ),
             (403, anthropic("permission_error", "not allowed")),
             (500, openai("server_error", "", "The server had an error")),

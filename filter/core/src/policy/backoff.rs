@@ -91,7 +91,10 @@ impl Backoffs {
     /// What an upstream answered.
     pub fn told(&mut self, upstream: u64, config: &Backoff, (seen, now_ns): (Seen, u64)) {
         if seen == Seen::Works {
-            self.0.remove(&upstream);
+            // What was under way when the pause began says nothing new.
+            if !self.pauses(upstream, now_ns) {
+                self.0.remove(&upstream);
+            }
             return;
         }
         if !self.0.contains_key(&upstream) {
@@ -102,7 +105,7 @@ impl Backoffs {
         let probed = state.probing_since_ns.take().is_some();
         let pause_ns = match seen {
             Seen::RetryAfter { ns } => ns.min(config.longest_ns),
-            // What was under way when the pause began says nothing new.
+            // As above.
             _ if now_ns < state.until_ns => return,
             _ if !probed && state.failures < config.failures => return,
             _ => {
@@ -209,6 +212,18 @@ mod tests {
         all.abandoned(1);
         assert_eq!(all.ask(1, &CONFIG, now), Ask::Try);
         assert_eq!(all.ask(1, &CONFIG, now + 5 * SECOND), Ask::Try);
+    }
+
+    #[test]
+    fn what_was_under_way_when_a_pause_began_does_not_end_it() {
+        let mut all = Backoffs::default();
+        all.told(1, &CONFIG, (Seen::RetryAfter { ns: 5 * SECOND }, NOW));
+        all.told(1, &CONFIG, (Seen::Works, NOW + SECOND));
+        assert_eq!(all.ask(1, &CONFIG, NOW + SECOND), not(4));
+        let now = NOW + 5 * SECOND;
+        assert_eq!(all.ask(1, &CONFIG, now), Ask::Try);
+        all.told(1, &CONFIG, (Seen::Works, now));
+        assert_eq!(all.ask(1, &CONFIG, now), Ask::Go);
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn count(
     host: &mut dyn Host,
 ) -> (u64, bool) {
     let key = format!("misses|{route}|{}", window % 2);
-    host.count(&key, window, amount, limit)
+    host.count(&key, window * WINDOW_SECS, amount, limit)
 }
 
 /// Weight of a minute in the trailing rate: half of it is the last twenty minutes.
@@ -122,6 +122,12 @@ impl Trailing {
         }
     }
 
+    /// To be called at least once a minute: takes in the minutes in which this worker was not
+    /// asked.
+    pub fn keep(&mut self, route: &str, config: &Spend, host: &mut dyn Host) {
+        self.roll(route, host.now_ns() / 60_000_000_000, config, host);
+    }
+
     /// Dollars that a minute may cost; None while the rate is not known.
     fn allowed(&self, config: &Spend) -> Option<Usd> {
         if self.minutes < WARM || self.weights <= 0.0 {
@@ -140,7 +146,7 @@ impl Trailing {
             };
         }
         while self.minute < minute {
-            // Only the last one is still on record; nobody asked in those between.
+            // Only the last one is still on record; nobody was there in those between.
             let spent = match self.minute + 1 == minute {
                 true => spent_in(route, self.minute, host),
                 false => Usd::ZERO,
@@ -162,12 +168,12 @@ impl Trailing {
 pub fn spend(route: &str, cost: Usd, host: &mut dyn Host) {
     if cost > Usd::ZERO {
         let minute = host.now_ns() / 60_000_000_000;
-        host.count(&spend_key(route, minute), minute, cost.0, u64::MAX);
+        host.count(&spend_key(route, minute), minute * 60, cost.0, u64::MAX);
     }
 }
 
 fn spent_in(route: &str, minute: u64, host: &mut dyn Host) -> Usd {
-    let (spent, _) = host.count(&spend_key(route, minute), minute, 0, u64::MAX);
+    let (spent, _) = host.count(&spend_key(route, minute), minute * 60, 0, u64::MAX);
     Usd(i64::try_from(spent).unwrap_or(i64::MAX))
 }
 

@@ -10,10 +10,13 @@ const BUDGET: &str = r#""budgets":[{"per":"tenant","tokens":1000,"every":"day","
 const STALE: &str = r#""cache":{"exact":{"ttl":"10m","stale":"5m","stale_if_error":"1h"},"refresh":{"cluster":"self"}}"#;
 const ERROR: &str = r#"{"error":{"message":"This model's maximum context length is 8 tokens.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#;
 
+/// The tests' moment, as a token says it.
+const NOW_US: u64 = 1_700_000_000_000_000;
+
 fn lease() -> Lease {
     Lease {
         holder: "ab".repeat(16),
-        token: 7,
+        token: NOW_US,
     }
 }
 
@@ -79,6 +82,18 @@ impl Effects {
             }
             _ => None,
         })
+    }
+}
+
+/// Another worker of the same config, so many seconds later.
+fn run_at(run: &Run, secs: u64) -> Run {
+    Run {
+        vm: Vm::new(run.vm.plan.clone(), Tokens::load(&[])),
+        world: World {
+            now_ns: run.world.now_ns + secs * SECOND,
+            ..World::default()
+        },
+        exchange: Exchange::new(),
     }
 }
 
@@ -289,7 +304,7 @@ fn a_stale_answer_goes_out_and_its_request_goes_once_more_under_the_lease() {
 #[test]
 fn a_forged_lease_is_an_ordinary_request_and_a_refresh_that_came_too_late_ends() {
     let mut run = run(&format!("{SECRET},{STALE}"));
-    let bare = format!("{}:7", "ab".repeat(16));
+    let bare = format!("{}:{NOW_US}", "ab".repeat(16));
     for forged in [
         bare.clone(),
         format!("{bare}:"),
@@ -308,10 +323,15 @@ fn a_forged_lease_is_an_ordinary_request_and_a_refresh_that_came_too_late_ends()
     run.next().ask(&[], BODY);
     let told = run.say(found(CacheResult::Stale, Some(lease())), ANSWER.as_bytes());
     let sealed = told.refreshed().unwrap().remove("x-sluice-lease").unwrap();
+    let mut late = run_at(&run, 2 * 3600);
+    let asked = late.ask(&[("x-sluice-lease", &sealed)], BODY);
+    assert_eq!(asked.call().unwrap().cache.lease, None, "one that was kept");
     for fault in [
         &|run: &mut Run| run.say(Verdict::Wait, b""),
+        &|run: &mut Run| run.say(found(CacheResult::Hit, None), ANSWER.as_bytes()),
+        &|run: &mut Run| run.say(found(CacheResult::Stale, None), ANSWER.as_bytes()),
         &|run: &mut Run| run.on(Event::ReplyFailed),
-    ] as [&dyn Fn(&mut Run) -> Effects; 2]
+    ] as [&dyn Fn(&mut Run) -> Effects; 4]
     {
         run.next().ask(&[("x-sluice-lease", &sealed)], BODY);
         let (status, _, body) = fault(&mut run).response().unwrap();
@@ -321,6 +341,21 @@ fn a_forged_lease_is_an_ordinary_request_and_a_refresh_that_came_too_late_ends()
         );
         run.done();
     }
+}
+
+#[test]
+fn a_refresh_that_fails_saves_nothing() {
+    let mut run = run(&format!("{SECRET},{STALE}"));
+    run.ask(&[], BODY);
+    let told = run.say(found(CacheResult::Stale, Some(lease())), ANSWER.as_bytes());
+    let sealed = told.refreshed().unwrap().remove("x-sluice-lease").unwrap();
+    run.done();
+    run.next().ask(&[("x-sluice-lease", &sealed)], BODY);
+    assert!(run.say(leader(true), ANSWER.as_bytes()).sent());
+    assert!(run.answer("503", "{}").response().is_none());
+    let (release, record, _) = released(&mut run);
+    assert_eq!(release.unwrap().end, LeaseEnd::Failed);
+    assert_eq!((record.cache, record.status), (CacheResult::Refresh, 503));
 }
 
 #[test]
@@ -436,4 +471,90 @@ fn what_does_not_stand_is_not_remembered_nor_is_anything_where_it_is_not_asked_f
         let (_, _, stored) = released(&mut run);
         assert_eq!(stored, remembered, "{cache} {status} {body}");
     }
+}
+
+#[test]
+fn one_that_envoy_answers_while_it_asks_or_waits_leaves_nothing_behind() {
+    let mut run = run(&format!("{SECRET},{CACHED}"));
+    for waits in [false, true] {
+        let asked = run.next().ask(&[], BODY).call().unwrap();
+        if waits {
+            run.say(Verdict::Wait, b"");
+        }
+        run.answer("504", "");
+        let release = released(&mut run).0.unwrap();
+        assert_eq!((release.lease.holder, release.lease.token), (asked.id, 0));
+        assert_eq!(release.end, LeaseEnd::Failed);
+    }
+    assert_eq!(run.vm.waiting, 0);
+
+    let secret = SECRET.replace("\"c\"", r#""c","breaker":{"failures":1,"pause":"1s"}"#);
+    let mut run = super::run(&format!("{secret},{CACHED}"));
+    run.ask(&[], BODY);
+    assert!(run.on(Event::ReplyFailed).sent());
+    run.done();
+    run.world.now_ns += SECOND;
+    assert!(run.next().ask(&[], BODY).call().is_some(), "a probe");
+    run.answer("504", "");
+    run.done();
+    assert!(run.next().ask(&[], BODY).call().is_some(), "the next probe");
+}
+
+#[test]
+fn in_dry_no_answer_stands_in() {
+    let dry = STALE.replace(r#""exact""#, r#""mode":"dry","exact""#);
+    let backoff = r#""guard":{"backoff":{"failures":1}}"#;
+    let mut run = run(&format!("{SECRET},{dry},{BUDGET},{backoff}"));
+    run.ask(&[], BODY);
+    assert!(run.say(leader(true), ANSWER.as_bytes()).sent());
+    assert!(run.answer("500", "{}").response().is_none());
+    run.done();
+    run.next().ask(&[], BODY);
+    let held_back = run.say(leader(true), ANSWER.as_bytes());
+    assert_eq!(held_back.response().unwrap().0, 503);
+}
+
+#[test]
+fn one_whose_time_is_over_does_not_look_for_one_sidecar_after_another() {
+    let mut run = run(&format!("{SECRET},{CACHED}"));
+    run.ask(&[], BODY);
+    run.say(Verdict::Wait, b"");
+    run.world.now_ns += 20 * SECOND;
+    let (path, asked, _) = run.on(Event::ReplyFailed).asks().unwrap();
+    assert_eq!((path, asked.cache.lease_ms), ("/v1/admit", 0), "alone");
+    assert!(run.on(Event::ReplyFailed).sent());
+}
+
+#[test]
+fn a_lease_that_the_filter_never_heard_of_ends_with_its_request() {
+    let mut run = run(&format!("{SECRET},{CACHED}"));
+    let asked = run.ask(&[], BODY).call().unwrap();
+    assert!(run.on(Event::ReplyFailed).sent());
+    run.answer("500", "{}");
+    let (release, ..) = released(&mut run);
+    let release = release.unwrap();
+    assert_eq!((release.lease.holder, release.lease.token), (asked.id, 0));
+    assert_eq!(release.end, LeaseEnd::Failed);
+}
+
+#[test]
+fn what_stands_by_is_bounded_over_all_requests_of_a_worker() {
+    let mut run = run(&format!("{SECRET},{STALE}"));
+    let mut long = serde_json::from_str::<serde_json::Value>(ANSWER).unwrap();
+    long["choices"][0]["message"]["content"] = "x".repeat(3 << 20).into();
+    let long = long.to_string();
+    let mut sent = Vec::new();
+    for _ in 0..2 {
+        run.next().ask(&[], BODY);
+        assert!(run.say(leader(true), long.as_bytes()).sent());
+        sent.push(std::mem::take(&mut run.exchange));
+    }
+    let mut stood_in = Vec::new();
+    for exchange in sent {
+        run.exchange = exchange;
+        stood_in.push(run.answer("500", "{}").response().is_some());
+        run.done();
+    }
+    assert_eq!(stood_in, [true, false]);
+    assert_eq!(run.vm.spares.get(), 0);
 }

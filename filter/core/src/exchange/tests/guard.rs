@@ -265,3 +265,70 @@ fn too_much_spending_in_dry_is_only_counted() {
     }
     assert!(counted > 0);
 }
+
+#[test]
+fn one_that_envoy_answers_while_it_waits_for_its_turn_makes_room() {
+    let mut run = run(MISSES);
+    let (_first, _second) = (run.start(), run.start());
+    for _ in 0..3 {
+        assert!(run.next().ask(&[], BODY).queued());
+        run.answer("504", "");
+        run.done();
+    }
+}
+
+#[test]
+fn a_try_that_meets_another_failure_does_not_stand_in_its_callers_way() {
+    let mut run = run(BACKOFF);
+    let answered = |run: &mut Run, status, pairs: &[(&str, &str)]| {
+        assert!(run.next().ask(&[], BODY).sent(), "before {status}");
+        let mut all = vec![(":status", status)];
+        all.extend(pairs);
+        run.on(Event::ResponseHeaders {
+            headers: &headers(&all),
+            end_of_stream: true,
+        });
+        run.done();
+    };
+    answered(&mut run, "429", &[("retry-after", "3")]);
+    run.world.now_ns += 3 * SECOND;
+    // The caller's limit is over; this is the first failure of the upstream itself.
+    answered(&mut run, "500", &[]);
+    answered(&mut run, "200", &[]);
+}
+
+#[test]
+fn a_worker_that_is_asked_seldom_knows_what_the_others_spend() {
+    let mut run = run(r#""guard":{"spend":{"factor":2,"floor":0.00001,"over":["reject"]}}"#);
+    let route = run.vm.plan.route_at(None).name.clone();
+    for minute in 0..30 {
+        crate::policy::guard::spend(&route, Usd::from_dollars(0.01), &mut run.world);
+        run.vm.tick(&mut run.world);
+        if minute % 3 == 0 {
+            assert!(run.next().ask(&[], BODY).sent(), "in minute {minute}");
+            run.answer("200", ANSWER);
+            run.done();
+        }
+        run.world.now_ns += 60 * SECOND;
+    }
+}
+
+#[test]
+fn who_comes_later_waits_behind_those_that_wait() {
+    let mut run = run(r#""guard":{"misses":{"limit":1,"queue":5,"wait":"5s"}}"#);
+    let first = run.start();
+    assert!(run.next().ask(&[], BODY).queued());
+    let second = std::mem::take(&mut run.exchange);
+    run.finish(first);
+    assert!(
+        run.next().ask(&[], BODY).queued(),
+        "a place is free, and another one's"
+    );
+    let third = std::mem::take(&mut run.exchange);
+    run.exchange = second;
+    assert!(run.on(Event::Turn).sent());
+    let second = std::mem::take(&mut run.exchange);
+    run.finish(second);
+    run.exchange = third;
+    assert!(run.on(Event::Turn).sent());
+}
