@@ -398,6 +398,25 @@ async fn cached(app: &Arc<App>, asked: &Asked, (way, until): (&Way, Instant)) ->
         Take::Busy => "busy",
         Take::Open => "open",
     });
+    if let (Take::Taken(lease), None) = (take, asked.under) {
+        let held = Held {
+            app: app.clone(),
+            key,
+            lease: Some(lease),
+        };
+        // Since the look-up another one's lease may have ended, and its answer be there.
+        let now_ms = app.clock.now_ms();
+        if let Ok(Found::Entry(entry)) = app.cache.get(key, now_ms).await
+            && entry.age(now_ms) == Age::Fresh
+        {
+            return Cached::Answer {
+                entry,
+                result: CacheResult::Hit,
+                refresh: None,
+            };
+        }
+        held.keep();
+    }
     let serves = age == Age::Stale && asked.under.is_none();
     match (take, entry) {
         (Take::Taken(lease), Some(entry)) if serves && asked.behind => Cached::Answer {

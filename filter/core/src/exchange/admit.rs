@@ -15,11 +15,14 @@ use crate::policy::budget::{self, Local};
 /// an answer.
 const STEP_MS: u32 = 2000;
 
-/// How often a request asks on, beyond once a step: where it waits at a sidecar that dies, it asks
-/// the next one.
+/// How often a request asks on, beyond once a step.
 const WAITS: u16 = 12;
 
-/// How often a request asks for another's answer, however long and however often it fails.
+/// How often it asks in vain: where it waits at a sidecar that dies, it asks the next one, which may
+/// be the dead one again until Envoy knows.
+const VAIN: u8 = 12;
+
+/// How often a request asks for another's answer, however soon it is told to wait on.
 fn most_waits(sidecar: &Sidecar) -> u16 {
     let steps = u16::try_from(sidecar.wait_ms / STEP_MS).unwrap_or(u16::MAX);
     WAITS.saturating_add(steps)
@@ -311,17 +314,16 @@ impl Exchange {
         let Some(facts) = self.facts.as_mut() else {
             return false;
         };
-        let Some((until_ns, times)) = facts.wait else {
+        let Some((until_ns, _)) = facts.wait else {
             return false;
         };
-        let most = vm.plan.sidecar.as_ref().map_or(0, most_waits);
-        let over = host.now_ns() >= until_ns || times >= most;
+        facts.vain = facts.vain.saturating_add(1);
+        let over = host.now_ns() >= until_ns || facts.vain >= VAIN;
         if waited {
             effects.count(vm, ("wait", &[(Label::Result, "failed")]), 1);
         } else if over {
             return false;
         }
-        facts.wait = Some((until_ns, times.saturating_add(1)));
         facts.alone = facts.alone || over;
         self.admit(vm, host, effects);
         true

@@ -89,6 +89,8 @@ pub(super) struct Facts {
     pub(super) alone: bool,
     /// When waiting for another's answer ends, nanoseconds since the epoch, and how often it began.
     pub(super) wait: Option<(u64, u16)>,
+    /// How often it was not answered meanwhile.
+    pub(super) vain: u8,
     /// The lease that it came under: it refreshes a stale answer.
     pub(super) under: Option<Lease>,
     /// The lease that it holds, with its key.
@@ -214,6 +216,7 @@ impl Facts {
             compared: false,
             alone: false,
             wait: None,
+            vain: 0,
             under: None,
             lease: None,
             unheard: false,
