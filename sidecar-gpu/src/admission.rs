@@ -155,7 +155,7 @@ pub(crate) async fn decide(app: &Arc<App>, asked: &Asked) -> Decided {
                 });
                 let verdict = Verdict::Go {
                     plan,
-                    lease: held.map(Held::keep),
+                    lease: held.map(|held| held.keep().into()),
                     spare: spare_head,
                 };
                 return Decided::Reply(AdmitReply { verdict, over }, spare);
@@ -189,17 +189,16 @@ pub(crate) async fn wait(app: &Arc<App>, asked: &Asked, patience: Duration) -> D
     let deadline = Instant::now() + patience.min(MAX_WAIT);
     let mut place: Option<(Key, Seat)> = None;
     loop {
-        let decided = decide(app, asked).await;
-        let Decided::Wait(plan, key) = decided else {
-            app.metrics.waited(match &decided {
-                Decided::Reply(reply, _) => match reply.verdict {
+        let (plan, key) = match decide(app, asked).await {
+            Decided::Wait(plan, key) => (plan, key),
+            Decided::Reply(reply, entry) => {
+                app.metrics.waited(match reply.verdict {
                     Verdict::Hit { .. } => "answered",
                     Verdict::Go { .. } => "took_over",
                     _ => "stopped",
-                },
-                Decided::Wait(..) => "stopped",
-            });
-            return coalesced(decided);
+                });
+                return Decided::Reply(coalesced(reply), entry);
+            }
         };
         let seat = match &mut place {
             Some((at, seat)) if *at == key => seat,
@@ -260,18 +259,13 @@ async fn watch(app: Arc<App>, (key, room): (Key, u64)) {
 }
 
 /// What was found when waiting came from another request.
-fn coalesced(decided: Decided) -> Decided {
-    match decided {
-        Decided::Reply(mut reply, entry) => {
-            if let Verdict::Hit { result, .. } = &mut reply.verdict
-                && *result == CacheResult::Hit
-            {
-                *result = CacheResult::Coalesced;
-            }
-            Decided::Reply(reply, entry)
-        }
-        wait @ Decided::Wait(..) => wait,
+fn coalesced(mut reply: AdmitReply) -> AdmitReply {
+    if let Verdict::Hit { result, .. } = &mut reply.verdict
+        && *result == CacheResult::Hit
+    {
+        *result = CacheResult::Coalesced;
     }
+    reply
 }
 
 fn age_secs(app: &App, entry: &Entry) -> u64 {
@@ -292,14 +286,7 @@ fn hit(
             _ => result,
         },
         entry: entry.head.clone(),
-        refresh: refresh.map(wire),
-    }
-}
-
-fn wire(lease: Lease) -> sluice_wire::Lease {
-    sluice_wire::Lease {
-        holder: lease.holder.to_string(),
-        token: lease.token,
+        refresh: refresh.map(Into::into),
     }
 }
 
@@ -317,27 +304,35 @@ enum Cached {
     },
 }
 
+impl Cached {
+    fn answer(entry: Arc<Entry>, result: CacheResult) -> Cached {
+        Cached::Answer {
+            entry,
+            result,
+            refresh: None,
+        }
+    }
+}
+
 /// A lease that is given back unless it is kept: its request was refused, or hung up.
 struct Held {
     app: Arc<App>,
     key: Key,
-    lease: Option<Lease>,
+    lease: Lease,
+    kept: bool,
 }
 
 impl Held {
-    fn keep(mut self) -> sluice_wire::Lease {
-        let lease = self.lease.take();
-        wire(lease.unwrap_or(Lease {
-            holder: Id(0),
-            token: 0,
-        }))
+    fn keep(mut self) -> Lease {
+        self.kept = true;
+        self.lease
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            let (app, key) = (self.app.clone(), self.key);
+        if !self.kept {
+            let (app, key, lease) = (self.app.clone(), self.key, self.lease);
             tokio::spawn(async move { app.end_lease(key, lease, LeaseEnd::Failed).await });
         }
     }
@@ -368,22 +363,14 @@ async fn cached(app: &Arc<App>, asked: &Asked, (way, until): (&Way, Instant)) ->
             Age::Fresh => CacheResult::Hit,
             _ => CacheResult::Stale,
         };
-        return Cached::Answer {
-            entry,
-            result,
-            refresh: None,
-        };
+        return Cached::answer(entry, result);
     }
     // What is stale is told, and is the answer to this very question.
     if asked.under.is_none()
         && age != Age::Stale
         && let Some(entry) = alike(app, asked, (way, until)).await
     {
-        return Cached::Answer {
-            entry,
-            result: CacheResult::Semantic,
-            refresh: None,
-        };
+        return Cached::answer(entry, CacheResult::Semantic);
     }
     if asked.lease_ms == 0 || asked.failing {
         return Cached::Nothing {
@@ -398,47 +385,46 @@ async fn cached(app: &Arc<App>, asked: &Asked, (way, until): (&Way, Instant)) ->
         Take::Busy => "busy",
         Take::Open => "open",
     });
-    if let (Take::Taken(lease), None) = (take, asked.under) {
-        let held = Held {
-            app: app.clone(),
-            key,
-            lease: Some(lease),
-        };
-        // Since the look-up another one's lease may have ended, and its answer be there.
-        let now_ms = app.clock.now_ms();
-        if let Ok(Found::Entry(entry)) = app.cache.get(key, now_ms).await
-            && entry.age(now_ms) == Age::Fresh
-        {
-            return Cached::Answer {
-                entry,
-                result: CacheResult::Hit,
-                refresh: None,
+    let serves = age == Age::Stale && asked.under.is_none();
+    let lease = match take {
+        Take::Taken(lease) => lease,
+        Take::Open => {
+            return Cached::Nothing {
+                held: None,
+                spare: entry,
             };
         }
-        held.keep();
+        Take::Busy => {
+            return match entry.filter(|_| serves) {
+                Some(entry) => Cached::answer(entry, CacheResult::Stale),
+                None => Cached::Wait(key),
+            };
+        }
+    };
+    let held = Held {
+        app: app.clone(),
+        key,
+        lease,
+        kept: false,
+    };
+    // Since the look-up another one's lease may have ended, and its answer be there.
+    let now_ms = app.clock.now_ms();
+    if asked.under.is_none()
+        && let Ok(Found::Entry(entry)) = app.cache.get(key, now_ms).await
+        && entry.age(now_ms) == Age::Fresh
+    {
+        return Cached::answer(entry, CacheResult::Hit);
     }
-    let serves = age == Age::Stale && asked.under.is_none();
-    match (take, entry) {
-        (Take::Taken(lease), Some(entry)) if serves && asked.behind => Cached::Answer {
+    match entry {
+        Some(entry) if serves && asked.behind => Cached::Answer {
             entry,
             result: CacheResult::Stale,
-            refresh: Some(lease),
+            refresh: Some(held.keep()),
         },
-        (Take::Busy, Some(entry)) if serves => Cached::Answer {
-            entry,
-            result: CacheResult::Stale,
-            refresh: None,
-        },
-        (Take::Busy, _) => Cached::Wait(key),
-        (Take::Taken(lease), spare) => Cached::Nothing {
-            held: Some(Held {
-                app: app.clone(),
-                key,
-                lease: Some(lease),
-            }),
+        spare => Cached::Nothing {
+            held: Some(held),
             spare,
         },
-        (Take::Open, spare) => Cached::Nothing { held: None, spare },
     }
 }
 

@@ -233,7 +233,7 @@ impl App {
     /// booked. [`crate::server::serve`] does so every second.
     pub async fn catch_up(&self) {
         let now_ms = self.clock.now_ms();
-        self.leases.catch_up(now_ms).await;
+        self.leases.catch_up().await;
         if let Some(shared) = &self.shared {
             shared.catch_up(now_ms).await;
         }

@@ -19,24 +19,14 @@ pub(crate) struct Pair {
 /// The same pairs for the same seed.
 pub(crate) fn pairs(seed: u64, extra: &[String]) -> Vec<Pair> {
     let mut rng = Rng::with_seed(seed);
-    let mut pairs = Vec::new();
-    let mut seen = BTreeSet::new();
+    let mut pairs = Pairs::default();
     for (base, (pattern, fillers)) in BASES.iter().enumerate() {
         let fillers: Vec<&str> = fillers.split(',').collect();
         for filler in &fillers {
             let question = pattern.replace("{}", filler);
             for _ in 0..8 {
                 let b = reword(&mut rng, &question);
-                push(
-                    &mut pairs,
-                    &mut seen,
-                    Pair {
-                        a: question.clone(),
-                        b,
-                        same: true,
-                        base,
-                    },
-                );
+                pairs.add((&question, b), true, base);
             }
             for _ in 0..8 {
                 let changed = match rng.u8(0..10) {
@@ -48,50 +38,33 @@ pub(crate) fn pairs(seed: u64, extra: &[String]) -> Vec<Pair> {
                 } else {
                     changed
                 };
-                push(
-                    &mut pairs,
-                    &mut seen,
-                    Pair {
-                        a: question.clone(),
-                        b,
-                        same: false,
-                        base,
-                    },
-                );
+                pairs.add((&question, b), false, base);
             }
         }
     }
     for (at, question) in extra.iter().enumerate() {
         let base = BASES.len() + at;
         let b = reword(&mut rng, question);
-        push(
-            &mut pairs,
-            &mut seen,
-            Pair {
-                a: question.clone(),
-                b,
-                same: true,
-                base,
-            },
-        );
+        pairs.add((question, b), true, base);
         let b = change(&mut rng, question);
-        push(
-            &mut pairs,
-            &mut seen,
-            Pair {
-                a: question.clone(),
-                b,
-                same: false,
-                base,
-            },
-        );
+        pairs.add((question, b), false, base);
     }
-    pairs
+    pairs.list
 }
 
-fn push(pairs: &mut Vec<Pair>, seen: &mut BTreeSet<(String, String)>, pair: Pair) {
-    if pair.a != pair.b && seen.insert((pair.a.clone(), pair.b.clone())) {
-        pairs.push(pair);
+/// Pairs of two texts that differ, each once.
+#[derive(Default)]
+struct Pairs {
+    list: Vec<Pair>,
+    seen: BTreeSet<(String, String)>,
+}
+
+impl Pairs {
+    fn add(&mut self, (a, b): (&str, String), same: bool, base: usize) {
+        let a = a.to_owned();
+        if a != b && self.seen.insert((a.clone(), b.clone())) {
+            self.list.push(Pair { a, b, same, base });
+        }
     }
 }
 

@@ -95,6 +95,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+impl Args {
+    /// The sidecar at `url`, asked with the token that was given.
+    fn remote(&self, url: &str) -> Remote {
+        Remote {
+            url: url.to_owned(),
+            token: self.token.clone().unwrap_or_default(),
+        }
+    }
+}
+
 /// `sluice report --cache`.
 fn tune(args: &Args) -> anyhow::Result<()> {
     let goal =
@@ -112,11 +122,7 @@ fn tune(args: &Args) -> anyhow::Result<()> {
         ([url], [], []) => {
             let (changed, caught) = (goal.changed * 100.0, goal.caught * 100.0);
             let path = format!("/report/cache?changed={changed}&caught={caught}");
-            Remote {
-                url: url.clone(),
-                token: args.token.clone().unwrap_or_default(),
-            }
-            .call(Method::GET, &path, Vec::new())?
+            args.remote(url).call(Method::GET, &path, Vec::new())?
         }
         ([], [file], []) => read(&configured(file)?.data)?,
         ([], [], [data]) => read(data)?,
@@ -177,11 +183,8 @@ fn load(args: &Args) -> anyhow::Result<Report> {
             Some(Scope::Shared) => text.push_str("&scope=shared"),
             None => {}
         }
-        let remote = Remote {
-            url: url.clone(),
-            token: args.token.clone().unwrap_or_default(),
-        };
-        reports.push(remote.call(Method::GET, &format!("/report?{text}"), Vec::new())?);
+        let path = format!("/report?{text}");
+        reports.push(args.remote(url).call(Method::GET, &path, Vec::new())?);
     }
     for file in &args.config {
         let config = configured(file)?;

@@ -114,16 +114,8 @@ fn check(bytes: &[u8]) -> Result<(Asked, Duration), ApiError> {
         });
     }
     let cache = head.cache;
-    let under = match cache.lease {
-        None => None,
-        Some(lease) => Some(Lease {
-            holder: lease
-                .holder
-                .parse()
-                .map_err(|error| fault("cache.lease.holder", error))?,
-            token: lease.token,
-        }),
-    };
+    let under = cache.lease.as_ref().map(Lease::try_from).transpose();
+    let under = under.map_err(|error| fault("cache.lease.holder", error))?;
     let question = cache.question.map(|question| Wording {
         text: question.text,
         patience: Duration::from_millis(u64::from(question.max_ms)),

@@ -126,13 +126,10 @@ fn check(bytes: &Bytes) -> Result<Vec<Item>, ApiError> {
             None => None,
             Some(release) => {
                 let key = release.key.parse();
-                let holder = release.lease.holder.parse();
+                let lease = Lease::try_from(&release.lease);
                 Some((
                     key.map_err(|error| fault(at("release.key"), error))?,
-                    Lease {
-                        holder: holder.map_err(|error| fault(at("release.lease.holder"), error))?,
-                        token: release.lease.token,
-                    },
+                    lease.map_err(|error| fault(at("release.lease.holder"), error))?,
                     release.end,
                 ))
             }

@@ -3,13 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use futures_util::future::{BoxFuture, ready};
 use sluice_wire::LeaseEnd;
 
-use super::{Lease, LeaseStore, OPEN_MS, Take};
+use super::{Lease, OPEN_MS, Take};
 use crate::budget::Id;
 use crate::cache::Key;
-use crate::store::StoreError;
 
 /// Leases held at once; beyond, requests go without one.
 const MOST: usize = 100_000;
@@ -35,8 +33,8 @@ impl MemoryLeases {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// [`LeaseStore::take`], at once.
-    pub fn take_now(&self, key: Key, holder: Id, (now_ms, life_ms): (u64, u64)) -> Take {
+    /// Takes the lease on `key` for `holder`, or prolongs the one that it has.
+    pub fn take(&self, key: Key, holder: Id, (now_ms, life_ms): (u64, u64)) -> Take {
         let mut inner = self.inner();
         let until_ms = now_ms.saturating_add(life_ms);
         match inner.leases.get_mut(&key) {
@@ -70,15 +68,15 @@ impl MemoryLeases {
         Take::Taken(lease)
     }
 
-    /// [`LeaseStore::held`], at once.
-    pub fn held_now(&self, key: Key, now_ms: u64) -> bool {
+    /// Whether a lease on `key` is held at `now_ms`.
+    pub fn held(&self, key: Key, now_ms: u64) -> bool {
         let inner = self.inner();
         let state = inner.leases.get(&key);
         state.is_some_and(|state| state.lease.is_some() && now_ms < state.until_ms)
     }
 
-    /// [`LeaseStore::end`], at once.
-    pub fn end_now(&self, key: Key, lease: Lease, (end, now_ms): (LeaseEnd, u64)) -> bool {
+    /// Ends a lease. One that is not held any more stays as it is; says whether it was held.
+    pub fn end(&self, key: Key, lease: Lease, (end, now_ms): (LeaseEnd, u64)) -> bool {
         let mut inner = self.inner();
         let held = inner.leases.get(&key).and_then(|state| state.lease);
         let ends = held.is_some_and(|held| {
@@ -112,29 +110,5 @@ impl MemoryLeases {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-}
-
-impl LeaseStore for MemoryLeases {
-    fn take(
-        &self,
-        key: Key,
-        holder: Id,
-        times: (u64, u64),
-    ) -> BoxFuture<'_, Result<Take, StoreError>> {
-        Box::pin(ready(Ok(self.take_now(key, holder, times))))
-    }
-
-    fn held(&self, key: Key, now_ms: u64) -> BoxFuture<'_, Result<bool, StoreError>> {
-        Box::pin(ready(Ok(self.held_now(key, now_ms))))
-    }
-
-    fn end(
-        &self,
-        key: Key,
-        lease: Lease,
-        how: (LeaseEnd, u64),
-    ) -> BoxFuture<'_, Result<bool, StoreError>> {
-        Box::pin(ready(Ok(self.end_now(key, lease, how))))
     }
 }

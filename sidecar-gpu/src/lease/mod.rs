@@ -20,7 +20,6 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use futures_util::future::BoxFuture;
 use sluice_wire::LeaseEnd;
 
 pub use memory::MemoryLeases;
@@ -29,7 +28,6 @@ pub use waiting::{Seat, Signal, Waiting};
 
 use crate::budget::Id;
 use crate::cache::Key;
-use crate::store::StoreError;
 
 /// Longest life of a lease.
 pub const MAX_LEASE_MS: u64 = 3_600_000;
@@ -45,8 +43,28 @@ const OPEN_MS: u64 = 10_000;
 pub struct Lease {
     /// The request that holds it.
     pub holder: Id,
-    /// Fencing token. In [`LeaseStore::end`] 0 stands for whatever the holder has.
+    /// Fencing token. In [`Leases::end`] 0 stands for whatever the holder has.
     pub token: u64,
+}
+
+impl TryFrom<&sluice_wire::Lease> for Lease {
+    type Error = String;
+
+    fn try_from(lease: &sluice_wire::Lease) -> Result<Self, String> {
+        Ok(Lease {
+            holder: lease.holder.parse()?,
+            token: lease.token,
+        })
+    }
+}
+
+impl From<Lease> for sluice_wire::Lease {
+    fn from(lease: Lease) -> Self {
+        sluice_wire::Lease {
+            holder: lease.holder.to_string(),
+            token: lease.token,
+        }
+    }
 }
 
 /// What became of an attempt to take a lease.
@@ -58,28 +76,6 @@ pub enum Take {
     Busy,
     /// The answer is not one to share: go without.
     Open,
-}
-
-/// Where leases are kept.
-pub trait LeaseStore: Send + Sync {
-    /// Takes the lease on `key` for `holder`, or prolongs the one that it has.
-    fn take(
-        &self,
-        key: Key,
-        holder: Id,
-        now_and_life_ms: (u64, u64),
-    ) -> BoxFuture<'_, Result<Take, StoreError>>;
-
-    /// Whether a lease on `key` is held at `now_ms`.
-    fn held(&self, key: Key, now_ms: u64) -> BoxFuture<'_, Result<bool, StoreError>>;
-
-    /// Ends a lease. One that is not held any more stays as it is; says whether it was held.
-    fn end(
-        &self,
-        key: Key,
-        lease: Lease,
-        end_and_now_ms: (LeaseEnd, u64),
-    ) -> BoxFuture<'_, Result<bool, StoreError>>;
 }
 
 /// The shared store where there is one and it can be reached, this process's own where not.
@@ -103,35 +99,35 @@ impl Leases {
         }
     }
 
-    /// As [`LeaseStore::take`], and always answered.
+    /// Takes the lease on `key` for `holder`, or prolongs the one that it has.
     pub async fn take(&self, key: Key, holder: Id, (now_ms, life_ms): (u64, u64)) -> Take {
-        let mut times = (now_ms, life_ms.min(MAX_LEASE_MS));
+        let mut life_ms = life_ms.min(MAX_LEASE_MS);
         if let Some(shared) = &self.shared {
-            match shared.take(key, holder, times).await {
+            match shared.take(key, holder, life_ms).await {
                 Ok(take) => return take,
                 Err(_) => self.fallbacks.fetch_add(1, Ordering::Relaxed),
             };
-            times.1 = times.1.min(AWAY_MS);
+            life_ms = life_ms.min(AWAY_MS);
         }
-        self.local.take_now(key, holder, times)
+        self.local.take(key, holder, (now_ms, life_ms))
     }
 
-    /// As [`LeaseStore::held`], and always answered.
+    /// Whether a lease on `key` is held at `now_ms`.
     pub async fn held(&self, key: Key, now_ms: u64) -> bool {
         if let Some(shared) = &self.shared
-            && let Ok(held) = shared.held(key, now_ms).await
+            && let Ok(held) = shared.held(key).await
         {
             return held;
         }
-        self.local.held_now(key, now_ms)
+        self.local.held(key, now_ms)
     }
 
-    /// As [`LeaseStore::end`], wherever the lease is. What Redis cannot be told now it is told by
-    /// [`Leases::catch_up`].
+    /// Ends a lease, wherever it is. One that is not held any more stays as it is. What Redis cannot
+    /// be told now it is told by [`Leases::catch_up`].
     pub async fn end(&self, key: Key, lease: Lease, (end, now_ms): (LeaseEnd, u64)) {
-        self.local.end_now(key, lease, (end, now_ms));
+        self.local.end(key, lease, (end, now_ms));
         let Some(shared) = &self.shared else { return };
-        if shared.end(key, lease, (end, now_ms)).await.is_err() {
+        if shared.end(key, lease, end).await.is_err() {
             let mut unheard = self.unheard();
             // The oldest lapse first.
             if unheard.len() >= UNHEARD {
@@ -142,13 +138,13 @@ impl Leases {
     }
 
     /// Tells Redis of the ends that it has not heard of. Call it now and then.
-    pub async fn catch_up(&self, now_ms: u64) {
+    pub async fn catch_up(&self) {
         let Some(shared) = &self.shared else { return };
         loop {
             let Some((key, lease, end)) = self.unheard().front().copied() else {
                 return;
             };
-            if shared.end(key, lease, (end, now_ms)).await.is_err() {
+            if shared.end(key, lease, end).await.is_err() {
                 return;
             }
             // Only this takes from the front, but for an overflow, which took the same one.

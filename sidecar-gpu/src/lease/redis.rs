@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use redis::Script;
 use sluice_wire::LeaseEnd;
 
-use super::{Lease, LeaseStore, OPEN_MS, Take};
+use super::{Lease, OPEN_MS, Take};
 use crate::budget::Id;
 use crate::cache::Key;
 use crate::store::{Link, StoreError};
@@ -37,76 +36,70 @@ impl RedisLeases {
             end: Script::new(include_str!("end.lua")),
         }
     }
-}
 
-impl LeaseStore for RedisLeases {
-    fn take(
-        &self,
-        key: Key,
-        holder: Id,
-        (_, life_ms): (u64, u64),
-    ) -> BoxFuture<'_, Result<Take, StoreError>> {
-        Box::pin(async move {
-            let mut call = self.take.prepare_invoke();
-            call.key(name(key))
-                .arg(holder.to_string())
-                .arg(life_ms.max(1));
-            let answer: Vec<String> = self
-                .link
-                .call(1, async |mut redis| call.invoke_async(&mut redis).await)
-                .await?;
-            let words: Vec<&str> = answer.iter().map(String::as_str).collect();
-            match words.as_slice() {
-                ["taken", token] => token
-                    .parse()
-                    .ok()
-                    .map(|token| Take::Taken(Lease { holder, token })),
-                ["busy"] => Some(Take::Busy),
-                ["open"] => Some(Take::Open),
-                _ => None,
-            }
-            .ok_or_else(|| StoreError::Nonsense {
-                expected: "an answer of the lease script",
-                found: format!("{answer:?}"),
+    /// Takes the lease on `key` for `holder`, or prolongs the one that it has.
+    ///
+    /// # Errors
+    /// When Redis does not answer, or with something else.
+    pub async fn take(&self, key: Key, holder: Id, life_ms: u64) -> Result<Take, StoreError> {
+        let mut call = self.take.prepare_invoke();
+        call.key(name(key))
+            .arg(holder.to_string())
+            .arg(life_ms.max(1));
+        let answer: Vec<String> = self
+            .link
+            .call(1, async |mut redis| call.invoke_async(&mut redis).await)
+            .await?;
+        let words: Vec<&str> = answer.iter().map(String::as_str).collect();
+        match words.as_slice() {
+            ["taken", token] => token
+                .parse()
+                .ok()
+                .map(|token| Take::Taken(Lease { holder, token })),
+            ["busy"] => Some(Take::Busy),
+            ["open"] => Some(Take::Open),
+            _ => None,
+        }
+        .ok_or_else(|| StoreError::Nonsense {
+            expected: "an answer of the lease script",
+            found: format!("{answer:?}"),
+        })
+        .inspect_err(|error| self.link.count(error))
+    }
+
+    /// Whether a lease on `key` is held.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn held(&self, key: Key) -> Result<bool, StoreError> {
+        let command = redis::cmd("GET").arg(name(key)).take();
+        let there: Option<Vec<u8>> = self
+            .link
+            .call(1, async |mut redis| command.query_async(&mut redis).await)
+            .await?;
+        Ok(there.is_some_and(|there| there != b"open"))
+    }
+
+    /// Ends a lease. One that is not held any more stays as it is; says whether it was held.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn end(&self, key: Key, lease: Lease, end: LeaseEnd) -> Result<bool, StoreError> {
+        let open_ms = match end {
+            LeaseEnd::Uncacheable => OPEN_MS,
+            LeaseEnd::Stored | LeaseEnd::Failed => 0,
+        };
+        let mut call = self.end.prepare_invoke();
+        call.key(name(key))
+            .arg(lease.holder.to_string())
+            .arg(lease.token)
+            .arg(open_ms);
+        let ended: u8 = self
+            .link
+            .call(UNHURRIED, async |mut redis| {
+                call.invoke_async(&mut redis).await
             })
-            .inspect_err(|error| self.link.count(error))
-        })
-    }
-
-    fn held(&self, key: Key, _now_ms: u64) -> BoxFuture<'_, Result<bool, StoreError>> {
-        Box::pin(async move {
-            let command = redis::cmd("GET").arg(name(key)).take();
-            let there: Option<Vec<u8>> = self
-                .link
-                .call(1, async |mut redis| command.query_async(&mut redis).await)
-                .await?;
-            Ok(there.is_some_and(|there| there != b"open"))
-        })
-    }
-
-    fn end(
-        &self,
-        key: Key,
-        lease: Lease,
-        (end, _): (LeaseEnd, u64),
-    ) -> BoxFuture<'_, Result<bool, StoreError>> {
-        Box::pin(async move {
-            let open_ms = match end {
-                LeaseEnd::Uncacheable => OPEN_MS,
-                LeaseEnd::Stored | LeaseEnd::Failed => 0,
-            };
-            let mut call = self.end.prepare_invoke();
-            call.key(name(key))
-                .arg(lease.holder.to_string())
-                .arg(lease.token)
-                .arg(open_ms);
-            let ended: u8 = self
-                .link
-                .call(UNHURRIED, async |mut redis| {
-                    call.invoke_async(&mut redis).await
-                })
-                .await?;
-            Ok(ended == 1)
-        })
+            .await?;
+        Ok(ended == 1)
     }
 }

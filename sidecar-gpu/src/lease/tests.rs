@@ -19,27 +19,27 @@ fn taken(take: Take) -> Lease {
 #[test]
 fn one_holds_a_lease_and_keeps_it_however_often_it_asks() {
     let leases = MemoryLeases::default();
-    let first = taken(leases.take_now(key(1), Id(1), (NOW, LIFE)));
-    assert_eq!(leases.take_now(key(1), Id(2), (NOW, LIFE)), Take::Busy);
-    let again = taken(leases.take_now(key(1), Id(1), (NOW + LIFE - 1, LIFE)));
+    let first = taken(leases.take(key(1), Id(1), (NOW, LIFE)));
+    assert_eq!(leases.take(key(1), Id(2), (NOW, LIFE)), Take::Busy);
+    let again = taken(leases.take(key(1), Id(1), (NOW + LIFE - 1, LIFE)));
     assert_eq!(again, first);
     assert_eq!(
-        leases.take_now(key(1), Id(2), (NOW + LIFE, LIFE)),
+        leases.take(key(1), Id(2), (NOW + LIFE, LIFE)),
         Take::Busy,
         "prolonged"
     );
-    taken(leases.take_now(key(2), Id(2), (NOW, LIFE)));
+    taken(leases.take(key(2), Id(2), (NOW, LIFE)));
 }
 
 #[test]
 fn a_slow_holder_loses_it_and_its_successor_has_a_higher_token() {
     let leases = MemoryLeases::default();
-    let slow = taken(leases.take_now(key(1), Id(1), (NOW, LIFE)));
-    let next = taken(leases.take_now(key(1), Id(2), (NOW + LIFE, LIFE)));
+    let slow = taken(leases.take(key(1), Id(1), (NOW, LIFE)));
+    let next = taken(leases.take(key(1), Id(2), (NOW + LIFE, LIFE)));
     assert!(next.token > slow.token);
     // What the slow one says when it wakes up does not end its successor's.
-    assert!(!leases.end_now(key(1), slow, (LeaseEnd::Stored, NOW + LIFE)));
-    assert!(leases.held_now(key(1), NOW + LIFE));
+    assert!(!leases.end(key(1), slow, (LeaseEnd::Stored, NOW + LIFE)));
+    assert!(leases.held(key(1), NOW + LIFE));
 }
 
 #[test]
@@ -47,42 +47,42 @@ fn tokens_rise_though_the_clock_steps_back() {
     let leases = MemoryLeases::default();
     let mut last = 0;
     for now in [NOW, NOW - 60_000, NOW - 60_000, NOW + 1] {
-        let lease = taken(leases.take_now(key(1), Id(1), (now, LIFE)));
+        let lease = taken(leases.take(key(1), Id(1), (now, LIFE)));
         assert!(lease.token > last);
         last = lease.token;
-        leases.end_now(key(1), lease, (LeaseEnd::Failed, now));
+        leases.end(key(1), lease, (LeaseEnd::Failed, now));
     }
 }
 
 #[test]
 fn after_a_failure_the_next_takes_over_and_after_an_answer_not_to_share_all_go() {
     let leases = MemoryLeases::default();
-    let one = taken(leases.take_now(key(1), Id(1), (NOW, LIFE)));
-    assert!(leases.end_now(key(1), one, (LeaseEnd::Failed, NOW)));
-    let two = taken(leases.take_now(key(1), Id(2), (NOW, LIFE)));
+    let one = taken(leases.take(key(1), Id(1), (NOW, LIFE)));
+    assert!(leases.end(key(1), one, (LeaseEnd::Failed, NOW)));
+    let two = taken(leases.take(key(1), Id(2), (NOW, LIFE)));
     assert_eq!(
-        leases.take_now(key(1), Id(3), (NOW, LIFE)),
+        leases.take(key(1), Id(3), (NOW, LIFE)),
         Take::Busy,
         "exactly one"
     );
-    assert!(leases.end_now(key(1), two, (LeaseEnd::Uncacheable, NOW)));
+    assert!(leases.end(key(1), two, (LeaseEnd::Uncacheable, NOW)));
     for id in 3..6 {
-        assert_eq!(leases.take_now(key(1), Id(id), (NOW, LIFE)), Take::Open);
+        assert_eq!(leases.take(key(1), Id(id), (NOW, LIFE)), Take::Open);
     }
-    assert!(!leases.held_now(key(1), NOW));
-    taken(leases.take_now(key(1), Id(6), (NOW + OPEN_MS, LIFE)));
+    assert!(!leases.held(key(1), NOW));
+    taken(leases.take(key(1), Id(6), (NOW + OPEN_MS, LIFE)));
 }
 
 #[test]
 fn a_holder_that_never_heard_its_token_can_end_its_lease_and_no_other() {
     let leases = MemoryLeases::default();
-    taken(leases.take_now(key(1), Id(1), (NOW, LIFE)));
+    taken(leases.take(key(1), Id(1), (NOW, LIFE)));
     let unheard = |id| Lease {
         holder: Id(id),
         token: 0,
     };
-    assert!(!leases.end_now(key(1), unheard(2), (LeaseEnd::Failed, NOW)));
-    assert!(leases.end_now(key(1), unheard(1), (LeaseEnd::Failed, NOW)));
+    assert!(!leases.end(key(1), unheard(2), (LeaseEnd::Failed, NOW)));
+    assert!(leases.end(key(1), unheard(1), (LeaseEnd::Failed, NOW)));
 }
 
 #[test]

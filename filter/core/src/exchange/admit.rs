@@ -5,7 +5,7 @@ use sluice_wire::{
 };
 
 use super::decide::recount;
-use super::facts::{CacheWish, Facts, Option_, Spare, StandIn};
+use super::facts::{CacheWish, Facts, Option_, Spare, Stored};
 use super::{Effect, Effects, Exchange, Host, Label, Phase, Vm};
 use crate::config::{Mode, OnFailure, Plan, Sidecar};
 use crate::formats::{ApiError, ErrorKind};
@@ -225,10 +225,10 @@ impl Exchange {
                 // In dry none goes out, and nobody reads the answer of a refresh.
                 let on = facts.route(&vm.plan).cache.mode == Mode::On && facts.under.is_none();
                 facts.spare = spare.filter(|_| on).and_then(|spare| {
-                    let answer = StandIn {
+                    let answer = Stored {
                         age_secs: spare.age_secs,
                         entry: spare.entry,
-                        body: body.to_vec(),
+                        body,
                     };
                     Spare::hold(answer, &vm.spares)
                 });
@@ -244,10 +244,10 @@ impl Exchange {
                 refresh,
             } => {
                 facts.chosen = usize::from(plan);
-                let found = StandIn {
+                let found = Stored {
                     age_secs,
                     entry,
-                    body: body.to_vec(),
+                    body,
                 };
                 let result = match result.answers() {
                     true => result,

@@ -133,17 +133,22 @@ pub(super) struct Facts {
 /// An answer past its time that is held while upstream is asked.
 #[derive(Debug)]
 pub(super) struct Spare {
-    pub(super) answer: StandIn,
+    pub(super) answer: Stored<Vec<u8>>,
     held: Rc<Cell<usize>>,
 }
 
 impl Spare {
     /// Holds `answer`, unless too much is held by this VM already: what it once took of memory it
     /// keeps.
-    pub(super) fn hold(answer: StandIn, held: &Rc<Cell<usize>>) -> Option<Box<Spare>> {
+    pub(super) fn hold(answer: Stored<&[u8]>, held: &Rc<Cell<usize>>) -> Option<Box<Spare>> {
         let all = held.get().saturating_add(answer.body.len());
         (all <= SPARES).then(|| {
             held.set(all);
+            let answer = Stored {
+                age_secs: answer.age_secs,
+                entry: answer.entry,
+                body: answer.body.to_vec(),
+            };
             let held = held.clone();
             Box::new(Spare { answer, held })
         })
@@ -160,12 +165,12 @@ impl Drop for Spare {
 /// Most bytes of spares in one VM.
 const SPARES: usize = 4 << 20;
 
-/// A stored answer, as it came from the sidecar.
-#[derive(Clone, Debug)]
-pub(super) struct StandIn {
+/// A stored answer, as it came from the sidecar: its bytes are the reply's own, or held.
+#[derive(Debug)]
+pub(super) struct Stored<B> {
     pub(super) age_secs: u64,
     pub(super) entry: EntryHead,
-    pub(super) body: Vec<u8>,
+    pub(super) body: B,
 }
 
 /// What the caller wants of the cache.

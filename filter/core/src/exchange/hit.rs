@@ -3,7 +3,7 @@
 
 use sluice_wire::{CacheResult, EntryHead, Lease, Outcome};
 
-use super::facts::{Facts, StandIn};
+use super::facts::{Facts, Stored};
 use super::{Effect, Effects, Exchange, Flow, Host, Label, Phase, Vm};
 use crate::config::Mode;
 
@@ -11,7 +11,7 @@ impl Exchange {
     /// Answers from the cache, if the stored answer can be told in the way that the client asked.
     pub(super) fn hit(
         &mut self,
-        found: StandIn,
+        found: Stored<&[u8]>,
         (result, refresh): (CacheResult, Option<Lease>),
         vm: &mut Vm,
         (host, effects): (&mut dyn Host, &mut Effects),
@@ -29,7 +29,7 @@ impl Exchange {
         }
         let told = match dry {
             true => None,
-            false => facts.tell(&found.entry, &found.body),
+            false => facts.tell(&found.entry, found.body),
         };
         let Some((body, content_type)) = told else {
             // Its own answer, in the form that it asked for, is as good a refresh.
