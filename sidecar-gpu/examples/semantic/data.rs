@@ -21,6 +21,9 @@ pub(crate) struct Labelled {
     pub(crate) label: u8,
 }
 
+/// How the file of a set of labelled pairs ends.
+const PAIRS: &str = "_pairs.jsonl";
+
 fn folder() -> PathBuf {
     std::env::var_os("SLUICE_CACHE_DATA").map_or_else(
         || concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/cache").into(),
@@ -33,9 +36,26 @@ pub(crate) fn intents() -> Result<Option<Vec<Intent>>> {
     rows("banking77.jsonl")
 }
 
-/// The Quora pairs, `None` where they are absent.
-pub(crate) fn labelled() -> Result<Option<Vec<Labelled>>> {
-    rows("qqp_pairs.jsonl")
+/// Every file of labelled pairs, by its name without `_pairs.jsonl`.
+pub(crate) fn labelled() -> Result<Vec<(String, Vec<Labelled>)>> {
+    let folder = folder();
+    let mut names = Vec::new();
+    if folder.is_dir() {
+        for file in fs::read_dir(&folder)? {
+            let name = file?.file_name().to_string_lossy().into_owned();
+            names.extend(name.strip_suffix(PAIRS).map(str::to_owned));
+        }
+    }
+    if names.is_empty() {
+        eprintln!("skipped: no *{PAIRS} in {}", folder.display());
+    }
+    names.sort_unstable();
+    let mut sets = Vec::new();
+    for name in names {
+        let pairs = rows(&format!("{name}{PAIRS}"))?.unwrap_or_default();
+        sets.push((name, pairs));
+    }
+    Ok(sets)
 }
 
 fn rows<T: for<'de> Deserialize<'de>>(name: &str) -> Result<Option<Vec<T>>> {

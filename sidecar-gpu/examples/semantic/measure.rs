@@ -1,17 +1,20 @@
-//! Precision and recall on recorded questions: cosine alone, with the guards, with the check.
+//! Precision and recall on recorded questions, looked up as the sidecar does (index, guards, check):
+//! cosine alone, with the guards, with the check.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
-use sluice::semantic::{DEFAULT_THRESHOLD, Question, Refusal, Verdict, Vocabulary, judge};
+use sluice::cache::Key;
+use sluice::semantic::{
+    Bounds, DEFAULT_THRESHOLD, Index, Near, Question, Refusal, Row, Stored, Verdict, Vocabulary,
+    judge,
+};
 
 use crate::data::{self, Intent, Labelled};
 use crate::report::{Report, Share};
-use crate::vectors::{Vectors, dot};
-
-/// Cosines below which no index would bring a candidate.
-const NEAR: f32 = 0.7;
+use crate::vectors::{Model, Vectors};
 
 /// Answers of the stream that are given from cosine alone, for comparison.
 const COSINES: [f32; 4] = [0.9, 0.94, 0.97, 0.98];
@@ -20,22 +23,89 @@ const COSINES: [f32; 4] = [0.9, 0.94, 0.97, 0.98];
 const THRESHOLDS: [f32; 6] = [0.9, 0.95, 0.97, 0.98, 0.985, 0.99];
 
 /// Measures what is present.
-pub(crate) fn measure(folder: Option<&Path>, shown: usize, json: bool) -> Result<()> {
+pub(crate) fn measure(model: &Path, shown: usize, json: bool) -> Result<()> {
     let mut report = Report::new(json, shown);
     time(&mut report);
-    let Some(folder) = folder else {
-        report.say("skipped: precision and recall need SLUICE_VECTORS (docs/semantic-cache.md)");
+    let sets = data::labelled()?;
+    let intents = data::intents()?.unwrap_or_default();
+    if sets.is_empty() && intents.is_empty() {
         return report.finish();
-    };
-    let vectors = Vectors::read(folder)?;
-    let words = crate::vectors::vocabulary(folder)?;
-    if let Some(pairs) = data::labelled()? {
-        quora(&pairs, &vectors, &words, &mut report)?;
     }
-    if let Some(intents) = data::intents()? {
-        stream(&intents, &vectors, &words, &mut report)?;
+    if !model.is_dir() {
+        report.say(&format!(
+            "skipped: no model in {} (cargo xtask setup model)",
+            model.display()
+        ));
+        return report.finish();
+    }
+    let model = Model::open(model)?;
+    let pairs = sets.iter().flat_map(|(_, pairs)| pairs);
+    let texts = pairs.flat_map(|pair| [&*pair.a, &*pair.b]);
+    let vectors = model.embed(texts.chain(intents.iter().map(|intent| &*intent.text)))?;
+    for (name, pairs) in &sets {
+        let judged = look_up(pairs, &model, &vectors)?;
+        labelled(name, &judged, &mut report);
+    }
+    if !intents.is_empty() {
+        stream(&intents, &model, &vectors, &mut report)?;
     }
     report.finish()
+}
+
+/// An index that forgets nothing.
+fn index(model: &Model) -> Index {
+    Index::new(
+        model.dimensions(),
+        Bounds {
+            entries: usize::MAX,
+            bytes: usize::MAX,
+        },
+    )
+}
+
+fn key(at: usize) -> Key {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&(at as u64).to_be_bytes());
+    Key::new(key)
+}
+
+/// The number that a key was made of.
+fn place(key: &Key) -> usize {
+    let (first, _) = key.bytes().split_at(8);
+    first
+        .iter()
+        .fold(0, |place, byte| place << 8 | usize::from(*byte))
+}
+
+/// Stores the first question of each pair in a scope of its own and looks the second up there, so
+/// that questions whose likeness nobody has labelled do not count.
+fn look_up<'a>(pairs: &'a [Labelled], model: &Model, vectors: &Vectors) -> Result<Vec<Judged<'a>>> {
+    let index = index(model);
+    for (at, pair) in pairs.iter().enumerate() {
+        let stored = stored((at, at), &pair.a);
+        index.insert(stored, &Row::of(vectors.of(&pair.a)?));
+    }
+    let judge = |(at, pair): (usize, &'a Labelled)| {
+        let near = index.search(&key(at), &Row::of(vectors.of(&pair.b)?), 0);
+        let asked = Question::read(&pair.b);
+        let found = near.first();
+        Ok(Judged {
+            pair,
+            cosine: found.map_or(-1.0, |near| near.cosine),
+            verdict: found
+                .map(|near| judge(&near.question, &asked, near.cosine, Some(&model.words))),
+        })
+    };
+    pairs.iter().enumerate().map(judge).collect()
+}
+
+fn stored((scope, at): (usize, usize), text: &str) -> Stored {
+    Stored {
+        scope: key(scope),
+        key: key(at),
+        question: Arc::new(Question::read(text)),
+        until_ms: u64::MAX,
+    }
 }
 
 /// What a question and a candidate cost, on generated pairs.
@@ -80,8 +150,9 @@ fn time(report: &mut Report) {
 
 struct Judged<'a> {
     pair: &'a Labelled,
+    /// Negative where the index brought no candidate.
     cosine: f32,
-    verdict: Verdict,
+    verdict: Option<Verdict>,
 }
 
 impl Judged<'_> {
@@ -92,47 +163,29 @@ impl Judged<'_> {
     /// Below every threshold where a guard refuses.
     fn probability(&self) -> f32 {
         match self.verdict {
-            Verdict::Probability(probability) if self.cosine >= NEAR => probability,
+            Some(Verdict::Probability(probability)) => probability,
             _ => -1.0,
         }
     }
 }
 
-fn quora(
-    pairs: &[Labelled],
-    vectors: &Vectors,
-    words: &Vocabulary,
-    report: &mut Report,
-) -> Result<()> {
-    let read: Vec<(Question, Question)> = pairs
-        .iter()
-        .map(|pair| (Question::read(&pair.a), Question::read(&pair.b)))
-        .collect();
-    let mut judged = Vec::with_capacity(pairs.len());
-    for (pair, (a, b)) in pairs.iter().zip(&read) {
-        let cosine = vectors.cosine(&pair.a, &pair.b)?;
-        judged.push(Judged {
-            pair,
-            cosine,
-            verdict: judge(a, b, cosine, Some(words)),
-        });
-    }
+fn labelled(name: &str, judged: &[Judged<'_>], report: &mut Report) {
     let all: Vec<&Judged<'_>> = judged.iter().collect();
     for cosine in [0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98] {
         report.curve(
-            &format!("Quora · cosine ≥ {cosine}"),
+            &format!("{name} · cosine ≥ {cosine}"),
             share(&all, |one| one.cosine >= cosine),
         );
     }
     for cosine in [0.85, 0.9, 0.92, 0.94, 0.96] {
         report.curve(
-            &format!("Quora · guards, cosine ≥ {cosine}"),
+            &format!("{name} · guards, cosine ≥ {cosine}"),
             share(&all, |one| one.cosine >= cosine && one.probability() >= 0.0),
         );
     }
     for threshold in THRESHOLDS {
         report.curve(
-            &format!("Quora · guards and check ≥ {threshold}"),
+            &format!("{name} · guards and check ≥ {threshold}"),
             share(&all, |one| one.probability() >= threshold),
         );
     }
@@ -142,11 +195,11 @@ fn quora(
             .filter(|one| usize::from(one.pair.a.len() as u8 ^ hash(&one.pair.a)) % 2 == half)
             .collect();
         report.curve(
-            &format!("Quora, half {} · default, {DEFAULT_THRESHOLD}", half + 1),
+            &format!("{name}, half {} · default, {DEFAULT_THRESHOLD}", half + 1),
             share(&part, |one| one.probability() >= DEFAULT_THRESHOLD),
         );
     }
-    reasons(&judged, report);
+    reasons(judged, report);
     let mut false_hits: Vec<&Judged<'_>> = judged
         .iter()
         .filter(|one| !one.same() && one.probability() >= DEFAULT_THRESHOLD)
@@ -164,7 +217,6 @@ fn quora(
             one.pair.b
         ));
     }
-    Ok(())
 }
 
 /// Enough to divide texts into halves.
@@ -195,7 +247,7 @@ fn reasons(judged: &[Judged<'_>], report: &Report) {
                 .filter(|one| {
                     one.cosine >= 0.9
                         && one.same() == same
-                        && one.verdict == Verdict::Refused(reason)
+                        && one.verdict == Some(Verdict::Refused(reason))
                 })
                 .count()
         };
@@ -207,59 +259,30 @@ fn reasons(judged: &[Judged<'_>], report: &Report) {
 }
 
 /// Replays the customer questions: each is looked up among all before it.
-fn stream(
-    intents: &[Intent],
-    vectors: &Vectors,
-    words: &Vocabulary,
-    report: &mut Report,
-) -> Result<()> {
+fn stream(intents: &[Intent], model: &Model, vectors: &Vectors, report: &mut Report) -> Result<()> {
     let order = shuffled(intents.len());
-    let rows: Vec<&[f32]> = order
-        .iter()
-        .map(|at| vectors.of(&intents[*at].text))
-        .collect::<Result<_>>()?;
-    let read: Vec<Question> = order
-        .iter()
-        .map(|at| Question::read(&intents[*at].text))
-        .collect();
     let intent = |at: usize| intents[order[at]].label.as_str();
+    let index = index(model);
     let mut by_cosine = [(0, 0); COSINES.len()];
     let mut by_check = [(0, 0); THRESHOLDS.len()];
-    for at in 0..rows.len() {
-        let mut near: Vec<(f32, usize)> = rows[..at]
-            .iter()
-            .enumerate()
-            .map(|(other, row)| (dot(row, rows[at]), other))
-            .filter(|(cosine, _)| *cosine >= NEAR)
-            .collect();
-        near.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
-        near.truncate(8);
-        let Some(&(cosine, nearest)) = near.first() else {
-            continue;
-        };
-        for (threshold, count) in COSINES.iter().zip(&mut by_cosine) {
-            if cosine >= *threshold {
-                count.0 += usize::from(intent(nearest) == intent(at));
-                count.1 += 1;
-            }
-        }
-        let best = near
-            .iter()
-            .filter_map(|(cosine, other)| {
-                match judge(&read[*other], &read[at], *cosine, Some(words)) {
-                    Verdict::Probability(probability) => Some((probability, *other)),
-                    Verdict::Refused(_) => None,
+    for (at, of) in order.iter().enumerate() {
+        let text = &intents[*of].text;
+        let (row, asked) = (Row::of(vectors.of(text)?), Question::read(text));
+        let near = index.search(&key(0), &row, 0);
+        index.insert(stored((0, at), text), &row);
+        let count = |counts: &mut [(usize, usize)], thresholds: &[f32], found: (f32, usize)| {
+            for (threshold, count) in thresholds.iter().zip(counts) {
+                if found.0 >= *threshold {
+                    count.0 += usize::from(intent(found.1) == intent(at));
+                    count.1 += 1;
                 }
-            })
-            .max_by(|a, b| a.0.total_cmp(&b.0));
-        let Some((probability, other)) = best else {
-            continue;
-        };
-        for (threshold, count) in THRESHOLDS.iter().zip(&mut by_check) {
-            if probability >= *threshold {
-                count.0 += usize::from(intent(other) == intent(at));
-                count.1 += 1;
             }
+        };
+        if let Some(near) = near.first() {
+            count(&mut by_cosine, &COSINES, (near.cosine, place(&near.key)));
+        }
+        if let Some(best) = best(&near, &asked, &model.words) {
+            count(&mut by_check, &THRESHOLDS, best);
         }
     }
     let named = COSINES
@@ -276,11 +299,22 @@ fn stream(
         let share = Share {
             right,
             hits,
-            all: rows.len(),
+            all: order.len(),
         };
         report.stream(&format!("BANKING77 · {name}"), share);
     }
     Ok(())
+}
+
+/// The likeliest of the candidates, the nearer of two equals.
+fn best(near: &[Near], asked: &Question, words: &Vocabulary) -> Option<(f32, usize)> {
+    let judged = near.iter().rev().filter_map(|near| {
+        match judge(&near.question, asked, near.cosine, Some(words)) {
+            Verdict::Probability(probability) => Some((probability, place(&near.key))),
+            Verdict::Refused(_) => None,
+        }
+    });
+    judged.max_by(|a, b| a.0.total_cmp(&b.0))
 }
 
 /// The same shuffled order each time.

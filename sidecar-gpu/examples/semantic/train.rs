@@ -9,7 +9,7 @@ use sluice::semantic::{FEATURE_NAMES, Question, Refusal, Vocabulary, features};
 use crate::data::Intent;
 use crate::fit::{Fit, Row};
 use crate::generate::{self, Pair};
-use crate::vectors::{Vectors, dot};
+use crate::vectors::{Model, Vectors, dot};
 
 /// Seed of the generated pairs.
 const SEED: u64 = 77;
@@ -111,15 +111,15 @@ fn see(pairs: &[Pair], source: usize, vectors: &Vectors, words: &Vocabulary) -> 
 }
 
 /// Fits, says how well, and writes the weights to `into`.
-pub(crate) fn train(intents: &[Intent], folder: &Path, into: &Path) -> Result<()> {
-    let vectors = Vectors::read(folder)?;
-    let words = crate::vectors::vocabulary(folder)?;
+pub(crate) fn train(intents: &[Intent], model: &Model, into: &Path) -> Result<()> {
+    let vectors = model.embed(intents.iter().map(|intent| intent.text.as_str()))?;
+    let words = &model.words;
     let (held, made): (Vec<_>, Vec<_>) = pairs(intents)
         .into_iter()
         .partition(|pair| pair.base % HELD_OUT == 0);
-    let made = see(&made, MADE, &vectors, &words)?;
-    let held = see(&held, MADE, &vectors, &words)?;
-    let recorded = see(&neighbours(intents, &vectors)?, RECORDED, &vectors, &words)?;
+    let made = see(&made, MADE, &vectors, words)?;
+    let held = see(&held, MADE, &vectors, words)?;
+    let recorded = see(&neighbours(intents, &vectors)?, RECORDED, &vectors, words)?;
     for (name, seen) in [
         ("generated", &made),
         ("held out", &held),

@@ -1,43 +1,71 @@
-//! The seam to the model: texts to embeddings, and its vocabulary.
+//! The seam to the model: texts to embeddings, by the engine that the sidecar runs.
 
 use std::collections::HashMap;
-use std::fs;
+use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use sluice::semantic::Vocabulary;
+use sluice_engine::{Engine, LoadOptions, Overlong, load};
 
-/// Length of an embedding of all-MiniLM-L6-v2.
-const DIMENSIONS: usize = 384;
+/// Texts of one call.
+const BATCH: usize = 64;
 
-/// Embeddings by text, made beforehand (docs/semantic-cache.md says how).
+/// The embedding model.
+pub(crate) struct Model {
+    engine: Arc<dyn Engine>,
+    pub(crate) words: Vocabulary,
+}
+
+impl Model {
+    pub(crate) fn open(folder: &Path) -> Result<Self> {
+        let options = LoadOptions {
+            overlong: Overlong::Truncate,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            ..LoadOptions::default()
+        };
+        let words = Vocabulary::of_model(folder);
+        Ok(Self {
+            engine: load(folder, &options)?,
+            words: words.with_context(|| format!("{}: no word pieces", folder.display()))?,
+        })
+    }
+
+    pub(crate) fn dimensions(&self) -> usize {
+        self.engine.info().dimensions
+    }
+
+    /// One vector a text; says on stderr how far it is.
+    pub(crate) fn embed<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> Result<Vectors> {
+        let mut texts: Vec<&str> = texts.into_iter().collect();
+        texts.sort_unstable();
+        texts.dedup();
+        // Texts of like length share a batch well.
+        texts.sort_by_key(|text| text.len());
+        let mut by_text = HashMap::with_capacity(texts.len());
+        for (at, batch) in texts.chunks(BATCH).enumerate() {
+            let vectors = self.engine.embed(batch)?;
+            by_text.extend(batch.iter().map(|text| (*text).to_owned()).zip(vectors));
+            if at % 16 == 0 {
+                eprint!("\rembedding {} of {} texts", by_text.len(), texts.len());
+                std::io::stderr().flush()?;
+            }
+        }
+        eprintln!("\rembedding {0} of {0} texts", texts.len());
+        Ok(Vectors { by_text })
+    }
+}
+
+/// Embeddings by text.
 pub(crate) struct Vectors {
-    places: HashMap<String, usize>,
-    numbers: Vec<f32>,
+    by_text: HashMap<String, Vec<f32>>,
 }
 
 impl Vectors {
-    /// `texts.jsonl`, one JSON string a line, and `vectors.f32`, a row for each.
-    pub(crate) fn read(folder: &Path) -> Result<Self> {
-        let texts = fs::read_to_string(folder.join("texts.jsonl")).context("texts.jsonl")?;
-        let numbers = numbers(&folder.join("vectors.f32"))?;
-        let places = (0..)
-            .zip(texts.lines())
-            .map(|(at, line)| Ok((serde_json::from_str(line)?, at)))
-            .collect::<Result<HashMap<String, usize>>>()?;
-        ensure!(
-            numbers.len() == places.len() * DIMENSIONS,
-            "vectors.f32 has other rows than texts.jsonl"
-        );
-        Ok(Self { places, numbers })
-    }
-
     pub(crate) fn of(&self, text: &str) -> Result<&[f32]> {
-        let at = self
-            .places
-            .get(text)
-            .with_context(|| format!("no vector for '{text}'"))?;
-        Ok(&self.numbers[at * DIMENSIONS..][..DIMENSIONS])
+        let vector = self.by_text.get(text);
+        Ok(vector.with_context(|| format!("no vector for '{text}'"))?)
     }
 
     /// To three places: the last bits depend on the machine that made the vectors, and weights
@@ -49,24 +77,4 @@ impl Vectors {
 
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-/// `vocab.txt`, the model's word pieces in their order.
-pub(crate) fn vocabulary(folder: &Path) -> Result<Vocabulary> {
-    let pieces = fs::read_to_string(folder.join("vocab.txt")).context("vocab.txt")?;
-    Ok(Vocabulary::new(pieces.lines()))
-}
-
-fn numbers(path: &Path) -> Result<Vec<f32>> {
-    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
-    let (numbers, rest) = bytes.as_chunks::<4>();
-    ensure!(
-        rest.is_empty(),
-        "{}: not a whole number of f32",
-        path.display()
-    );
-    Ok(numbers
-        .iter()
-        .map(|four| f32::from_le_bytes(*four))
-        .collect())
 }

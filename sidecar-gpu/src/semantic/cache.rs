@@ -77,7 +77,7 @@ impl SemanticCache {
             ..LoadOptions::default()
         };
         let engine = load(&config.model, &options)?;
-        let words = vocabulary(&config.model);
+        let words = Vocabulary::of_model(&config.model);
         if words.is_none() {
             log::info!(
                 "semantic cache: no word pieces in tokenizer.json, so no misspelling is forgiven"
@@ -293,23 +293,6 @@ fn choose(
     // Stable: of equals the nearer comes first.
     alike.sort_by(|a, b| b.0.total_cmp(&a.0));
     Ok(alike.into_iter().map(|(_, key)| key).collect())
-}
-
-/// The word pieces of the model in `folder`, in their order.
-fn vocabulary(folder: &Path) -> Option<Vocabulary> {
-    let bytes = std::fs::read(folder.join("tokenizer.json")).ok()?;
-    let tokenizer: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
-    let model = tokenizer.get("model")?;
-    if model.get("type")?.as_str()? != "WordPiece" {
-        return None;
-    }
-    let pieces = model.get("vocab")?.as_object()?;
-    let mut pieces: Vec<(u64, &str)> = pieces
-        .iter()
-        .filter_map(|(piece, number)| Some((number.as_u64()?, piece.as_str())))
-        .collect();
-    pieces.sort_unstable();
-    Some(Vocabulary::new(pieces.into_iter().map(|(_, piece)| piece)))
 }
 
 #[cfg(test)]

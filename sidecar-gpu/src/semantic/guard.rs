@@ -193,16 +193,29 @@ fn same_tense(a: &Question, b: &Question) -> bool {
             .any(|term| term.kind == Kind::Aux && words.contains(&term.text))
     };
     let past = ["was", "were", "did", "had"];
+    // *has been paid* is asked for as *was paid* and as *is paid*.
+    let perfect = |question: &Question| {
+        let mut rest = question
+            .terms()
+            .skip_while(|term| !matches!(term.text, "has" | "have"));
+        rest.next().is_some()
+            && rest
+                .take(5)
+                .any(|term| term.text == "been" || term.text.ends_with("ed"))
+    };
     let future = ["will", "shall"];
     let duty = ["should", "must", "ought", "shall"];
     let ability = ["can", "could", "may", "might"];
-    if [&past[..], &future]
-        .iter()
-        .any(|words| has(a, words) != has(b, words))
-    {
+    let past_differs = has(a, &past) != has(b, &past);
+    if past_differs && !perfect(a) && !perfect(b) || has(a, &future) != has(b, &future) {
         return false;
     }
     if a.asks.contains(&Ask::How) {
+        return true;
+    }
+    // *Where should I stay* asks what *where do I stay* does, and not what *where may I stay* does.
+    let advice = a.asks.contains(&Ask::What) || a.asks.contains(&Ask::Where);
+    if advice && !has(a, &ability) && !has(b, &ability) {
         return true;
     }
     has(a, &duty) == has(b, &duty)
@@ -340,6 +353,14 @@ fn direction_differs(aligned: &Alignment<'_>) -> bool {
     })
 }
 
+/// Adverbs that mean the same wherever they stand: *is still pending*, *is pending still*.
+fn is_idle(term: &Term<'_>) -> bool {
+    matches!(
+        term.text,
+        "still" | "yet" | "already" | "really" | "finally" | "currently" | "just"
+    )
+}
+
 /// Whether two terms changed places round a third that stands between them in both, or as
 /// neighbours.
 fn exchanged(aligned: &Alignment<'_>) -> bool {
@@ -347,7 +368,7 @@ fn exchanged(aligned: &Alignment<'_>) -> bool {
         !matches!(
             aligned.a[*at].kind,
             Kind::Function | Kind::Wh | Kind::Aux | Kind::Pronoun
-        )
+        ) && !is_idle(&aligned.a[*at])
     };
     let pairs: Vec<(usize, usize)> = aligned
         .pairs

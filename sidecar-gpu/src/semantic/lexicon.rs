@@ -32,7 +32,7 @@ const KINDS: &[(Kind, &str)] = &[
         Kind::Relation,
         "before after since until till against instead despite only during under over above \
          below beneath behind inside outside beyond near besides unlike always sometimes \
-         often rarely seldom already yet still again anymore more less another this these those \
+         often rarely seldom again anymore more less another this these those \
          other others else extra additional",
     ),
     (
@@ -52,7 +52,8 @@ const KINDS: &[(Kind, &str)] = &[
          recommend suggest suggestions recommendations fact facts make makes making made do doing use uses using \
          used think know known want wants find finding see take takes taking give gives giving \
          given show keep put start started begin happen happens mean means meaning name names say \
-         look come comes bring having own owns",
+         look come comes bring having own owns finally even overall currently simply \
+         literally honestly personally still yet already procedure",
     ),
     (
         Kind::Date,
@@ -76,7 +77,7 @@ const KINDS: &[(Kind, &str)] = &[
 const VERBS: &str = "get getting got go goes going make makes making made do doing use uses using \
     used think know known want wants find finding see take takes taking give gives giving given \
     show keep put start started begin happen happens mean means meaning say look come comes bring \
-    become feel feels tell explain describe define recommend suggest";
+    become feel feels tell explain describe define recommend suggest buy purchase visit read watch";
 
 /// Spellings of units, brought to the ones in [`KINDS`].
 const UNITS: &str = "km:kilometer,kilometers,kilometre,kilometres,kms mile:miles,mi \
@@ -156,7 +157,8 @@ const SYNONYMS: &str = "buy,purchase fix,repair,mend delete,remove,erase start,b
         signup,register enroll,register login,signin \
         password,passcode notification,alert bug,defect issue,problem trouble,problem \
         folder,directory screen,display \
-        retrieve,recover restore,recover regain,recover";
+        retrieve,recover restore,recover regain,recover \
+        relation,relationship opinion,view affect,effect operate,work";
 
 /// Pairs of which one in either question, in place of the other, asks something else.
 const ANTONYMS: &str = "more:less,fewer most:least better:worse best:worst good:bad,poor,evil \
@@ -396,6 +398,7 @@ pub(super) fn stem(word: &str) -> String {
     if WORDS.get(stem.as_str()).is_some_and(|entry| entry.whole) {
         return ending(stem);
     }
+    american(&mut stem);
     for tail in ["ing", "ed"] {
         let Some(head) = stem.strip_suffix(tail) else {
             continue;
@@ -412,6 +415,16 @@ pub(super) fn stem(word: &str) -> String {
         break;
     }
     ending(stem)
+}
+
+/// *organise* is *organize*.
+fn american(word: &mut String) {
+    for tail in ["ise", "ised", "ising", "isation"] {
+        if let Some(head) = word.strip_suffix(tail).filter(|head| head.len() > 3) {
+            *word = format!("{head}iz{}", &tail[2..]);
+            return;
+        }
+    }
 }
 
 fn ending(mut stem: String) -> String {

@@ -6,7 +6,7 @@ use super::{lexicon, numbers, scan, wrappers};
 
 /// Raised whenever the same text may be read into other terms than before; questions read by other
 /// rules are never compared.
-pub const RULES: u16 = 1;
+pub const RULES: u16 = 2;
 
 /// Bytes of text that are read. A longer text is not understood.
 pub const MAX_BYTES: usize = 2048;
@@ -125,6 +125,7 @@ impl Question {
             return question;
         }
         wrappers::drop(&mut tokens);
+        purposes(&mut tokens);
         let mut tokens = numbers::join(tokens);
         tokens.truncate(MAX_TERMS + 1);
         if tokens.len() > MAX_TERMS {
@@ -159,6 +160,31 @@ impl Question {
             .split('\n')
             .zip(&self.kinds)
             .map(|(text, &kind)| Term { text, kind })
+    }
+}
+
+/// *the best laptop to buy*, *good places to visit*: what is looked for says that already, so the
+/// verb is as light as *get* is.
+fn purposes(tokens: &mut [scan::Token]) {
+    const BACK: usize = 6;
+    for at in 1..tokens.len() {
+        let purpose = tokens[at - 1].text == "to"
+            && matches!(
+                tokens[at].text.as_str(),
+                "buy" | "purchase" | "visit" | "read" | "watch"
+            );
+        let clause = &tokens[at.saturating_sub(BACK)..at];
+        let chosen = clause
+            .iter()
+            .any(|token| matches!(token.text.as_str(), "best" | "good" | "top" | "great"));
+        if purpose && chosen {
+            tokens[at].kind = Kind::Light;
+        }
+        // *under $500* is *below $500*.
+        let amount = matches!(tokens[at].kind, Kind::Number | Kind::Unit);
+        if amount && tokens[at - 1].text == "below" {
+            tokens[at - 1].text = "under".to_owned();
+        }
     }
 }
 
@@ -226,6 +252,7 @@ fn ask(clause: &[scan::Token]) -> Option<Ask> {
         "why" => Ask::Why,
         "when" => Ask::When,
         "where" => Ask::Where,
+        "how" if asks_difference(&clause[at..]) => Ask::What,
         "how" => match word(at + 1) {
             "come" => Ask::Why,
             "many" | "much" | "long" | "often" | "far" | "old" | "big" | "large" | "tall"
@@ -238,14 +265,16 @@ fn ask(clause: &[scan::Token]) -> Option<Ask> {
         "what" if what_is_how(clause, at) => Ask::How,
         _ => {
             let near = clause.iter().skip(at + 1).take(5);
-            let of_manner = near
-                .clone()
+            let of_manner = clause
+                .iter()
+                .skip(at + 1)
+                .take(8)
                 .position(|token| is_manner(&token.text))
-                .is_some_and(|way| {
-                    matches!(
-                        word(at + way + 2),
-                        "to" | "i" | "you" | "of" | "for" | "we" | "one"
-                    )
+                .is_some_and(|way| match word(at + way + 2) {
+                    "to" | "i" | "you" | "we" | "one" => true,
+                    // *the process of applying*, but *the process for a loan*.
+                    "of" | "for" => word(at + way + 3).ends_with("ing"),
+                    _ => false,
                 });
             match word(at + 1) {
                 "time" | "date" | "year" | "day" => Ask::When,
@@ -279,10 +308,28 @@ fn how_is_what(clause: &[scan::Token], at: usize) -> bool {
 fn what_is_how(clause: &[scan::Token], at: usize) -> bool {
     let kind = |at: usize| clause.get(at).map(|token| token.kind);
     let word = |at: usize| clause.get(at).map_or("", |token| token.text.as_str());
-    kind(at + 1) == Some(Kind::Aux)
-        && kind(at + 2) == Some(Kind::Pronoun)
-        && word(at + 3) == "do"
-        && matches!(word(at + 4), "to" | "about")
+    let done = match kind(at + 2) {
+        Some(Kind::Pronoun) if word(at + 3) == "do" => at + 4,
+        Some(Kind::Pronoun)
+            if matches!(word(at + 3), "have" | "need")
+                && (word(at + 4), word(at + 5)) == ("to", "do") =>
+        {
+            at + 6
+        }
+        _ if (word(at + 2), word(at + 3)) == ("be", "done") => at + 4,
+        _ => return false,
+    };
+    kind(at + 1) == Some(Kind::Aux) && matches!(word(done), "to" | "about")
+}
+
+/// *how do X and Y differ*, *how is X different from Y*: the difference, not a manner.
+fn asks_difference(asked: &[scan::Token]) -> bool {
+    asked.iter().any(|token| {
+        matches!(
+            token.text.as_str(),
+            "differ" | "differs" | "different" | "difference" | "differences"
+        )
+    })
 }
 
 fn is_manner(word: &str) -> bool {

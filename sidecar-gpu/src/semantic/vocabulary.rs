@@ -1,6 +1,7 @@
 //! How usual a word is, by the order of an embedding model's vocabulary.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 /// The word pieces of an embedding model, in the order of their numbers: the more usual a whole
 /// word, the lower its number. About 2 MB for 30,000 pieces.
@@ -22,6 +23,24 @@ impl Vocabulary {
                 .map(|(at, piece)| (piece.into(), at))
                 .collect(),
         }
+    }
+
+    /// The word pieces of the model in `folder`; `None` where its `tokenizer.json` has none.
+    #[must_use]
+    pub fn of_model(folder: &Path) -> Option<Self> {
+        let bytes = std::fs::read(folder.join("tokenizer.json")).ok()?;
+        let tokenizer: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+        let model = tokenizer.get("model")?;
+        if model.get("type")?.as_str()? != "WordPiece" {
+            return None;
+        }
+        let pieces = model.get("vocab")?.as_object()?;
+        let mut pieces: Vec<(u64, &str)> = pieces
+            .iter()
+            .filter_map(|(piece, number)| Some((number.as_u64()?, piece.as_str())))
+            .collect();
+        pieces.sort_unstable();
+        Some(Self::new(pieces.into_iter().map(|(_, piece)| piece)))
     }
 
     /// Whether the word is one piece: common enough for the model to know it as a whole.

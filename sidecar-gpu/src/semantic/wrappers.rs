@@ -1,5 +1,6 @@
 //! What goes before, after and between the words of a question and asks nothing itself.
 
+use super::lexicon;
 use super::question::Kind;
 use super::scan::Token;
 
@@ -13,6 +14,17 @@ const WRAPPERS: &[&str] = &[
     "can someone tell me",
     "can someone explain",
     "can anyone explain",
+    "could someone explain",
+    "could anyone explain",
+    "could someone tell me",
+    "could anyone tell me",
+    "can you help me understand",
+    "help me understand",
+    "can you show me",
+    "could you show me",
+    "please show me",
+    "i would like to understand",
+    "i want to understand",
     "can you please explain",
     "could you please explain",
     "can you explain",
@@ -21,6 +33,7 @@ const WRAPPERS: &[&str] = &[
     "please tell me",
     "tell me",
     "please explain",
+    "will you tell me",
     "i would like to know",
     "i want to know",
     "i need to know",
@@ -60,33 +73,39 @@ const WRAPPERS: &[&str] = &[
     "anyone know",
 ];
 
-/// Drops greetings, thanks and *could you tell me* from where sentences begin, and fillers anywhere.
+/// Drops greetings, thanks and *could you tell me* from where sentences begin, fillers anywhere, and
+/// a *why* that only ends the question: an answer gives its reasons unasked.
 pub(super) fn drop(tokens: &mut Vec<Token>) {
     let mut at = 0;
     while at < tokens.len() {
-        if tokens[at].starts_sentence {
-            let wrapper = WRAPPERS
-                .iter()
-                .filter(|wrapper| {
-                    let mut words = tokens[at..].iter();
-                    wrapper
-                        .split(' ')
-                        .all(|word| words.next().is_some_and(|token| token.text == word))
-                })
-                .map(|wrapper| wrapper.split(' ').count())
-                .max();
-            if let Some(length) = wrapper {
-                tokens.drain(at..at + length);
-                if let Some(next) = tokens.get_mut(at) {
-                    next.starts_sentence = true;
-                }
-                continue;
+        let wrapper = WRAPPERS
+            .iter()
+            .filter(|wrapper| {
+                let mut words = tokens[at..].iter();
+                wrapper
+                    .split(' ')
+                    .all(|word| words.next().is_some_and(|token| token.text == word))
+            })
+            .map(|wrapper| wrapper.split(' ').count())
+            .max()
+            .filter(|length| {
+                // *it was declined, do you know why*
+                let asks = tokens.get(at + length);
+                tokens[at].starts_sentence
+                    || *length > 2 && asks.is_some_and(|next| next.kind == Kind::Wh)
+            });
+        if let Some(length) = wrapper {
+            let began = tokens[at].starts_sentence;
+            tokens.drain(at..at + length);
+            if let Some(next) = tokens.get_mut(at) {
+                next.starts_sentence |= began;
             }
+            continue;
         }
         let filler = matches!(
             tokens[at].text.as_str(),
             "please" | "kindly" | "actually" | "basically" | "thanks" | "pls" | "exactly"
-        );
+        ) || is_more_about(tokens, at);
         if filler && tokens[at].kind != Kind::Quoted {
             let began = tokens.remove(at).starts_sentence;
             if let Some(next) = tokens.get_mut(at) {
@@ -95,5 +114,71 @@ pub(super) fn drop(tokens: &mut Vec<Token>) {
             continue;
         }
         at += 1;
+    }
+    drop_why(tokens);
+    plain(tokens);
+}
+
+/// Roundabout ways to ask, and the plain ones. Longest first where one begins another.
+const ROUNDABOUT: &[(&str, &str)] = &[
+    ("is it possible for me to", "can i"),
+    ("is it possible to", "can i"),
+    ("would it be possible to", "can i"),
+    ("am i able to", "can i"),
+    ("will i be able to", "can i"),
+    ("are you able to", "can you"),
+    ("is there a reason why", "why"),
+    ("is there any reason why", "why"),
+    ("is there a reason", "why"),
+];
+
+/// Says plainly what is asked in a roundabout way.
+fn plain(tokens: &mut Vec<Token>) {
+    for (roundabout, plain) in ROUNDABOUT {
+        let length = roundabout.split(' ').count();
+        let found = tokens.windows(length).position(|window| {
+            let words = roundabout.split(' ').zip(window);
+            words.into_iter().all(|(word, token)| token.text == word)
+        });
+        let Some(at) = found else { continue };
+        let mut starts_sentence = tokens[at].starts_sentence;
+        let plain = plain.split(' ').map(|word| Token {
+            text: word.to_owned(),
+            kind: lexicon::kind(word).unwrap_or(Kind::Content),
+            starts_sentence: std::mem::take(&mut starts_sentence),
+            roman: None,
+        });
+        tokens.splice(at..at + length, plain);
+    }
+}
+
+/// *learn more about* asks for what *learn about* does.
+fn is_more_about(tokens: &[Token], at: usize) -> bool {
+    let word = |at: usize| tokens.get(at).map_or("", |token| token.text.as_str());
+    at > 0
+        && (word(at), word(at + 1)) == ("more", "about")
+        && matches!(word(at - 1), "learn" | "know" | "read" | "out")
+}
+
+/// *… and why*, *…? Why?*, *…? Why or why not?* behind a question.
+fn drop_why(tokens: &mut Vec<Token>) {
+    const TAILS: &[&str] = &["why or why not", "and why or why not", "and why", "why"];
+    let tail = TAILS.iter().find_map(|tail| {
+        let length = tail.split(' ').count();
+        let at = tokens.len().checked_sub(length).filter(|at| *at >= 3)?;
+        let same = tail
+            .split(' ')
+            .zip(&tokens[at..])
+            .all(|(word, token)| token.text == word);
+        // *do you know why* ends in what it asks.
+        let apart = tokens[at].starts_sentence || tail.starts_with("and");
+        // Behind a statement it is the question.
+        let asked = tokens[..at].iter().any(|token| {
+            token.kind == Kind::Wh || token.starts_sentence && token.kind == Kind::Aux
+        });
+        (same && apart && asked).then_some(at)
+    });
+    if let Some(at) = tail {
+        tokens.truncate(at);
     }
 }

@@ -6,13 +6,16 @@ use anyhow::{Context as _, Result, bail};
 
 use super::table::{self, Row};
 use crate::run::Workspace;
+use crate::setup;
 
 /// Rows of `examples/semantic`; what it needs and skips, docs/semantic-cache.md says.
 pub(super) fn measure(workspace: &Workspace, _name: &'static str) -> Result<Vec<Row>> {
+    let model = setup::model::minilm(workspace)?;
     let output = workspace
         .cargo()
         .args(["run", "--release", "--package", "sluice"])
         .args(["--example", "semantic", "--", "measure", "--json"])
+        .env("SLUICE_MODEL", model)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
