@@ -7,7 +7,7 @@ pub(super) const WEIGHTS: [f32; FEATURES] = [
     -2.39, // distance
     -0.89, // small_words
     -0.39, // pointing_words
-    -1.0, // little_shared
+    -1.0,  // little_shared
     -1.04, // length
 ];
 
