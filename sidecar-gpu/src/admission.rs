@@ -7,15 +7,17 @@
 //! budget sends the request to the small tier gives its lease back.
 //!
 //! Between the exact miss and the lease the question is looked up by meaning, in the time that the
-//! filter gives it.
+//! filter gives it. Some of what is found is audited: the request goes as a miss does, with what was
+//! found as its spare; where it may not go, or would have to wait, that is told.
 //!
 //! A cache failure is a miss, a lease store that cannot be reached leases in this process, and
 //! a waiting room that is full lets go: none of them stops a request.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_wire::{AdmitReply, CacheResult, Charge, LeaseEnd, Spare, Verdict};
+use sluice_wire::{AdmitReply, Audit, Auto, CacheResult, Charge, LeaseEnd, Spare, Verdict};
 use tokio::time::{Instant, timeout_at};
 
 use crate::app::App;
@@ -67,6 +69,8 @@ pub(crate) struct Wording {
     pub(crate) patience: Duration,
     /// Probability from which two questions count as one.
     pub(crate) threshold: Option<f32>,
+    /// The route's own threshold counts, and some hits are audited to move it.
+    pub(crate) auto: Option<Auto>,
 }
 
 impl Asked {
@@ -77,6 +81,21 @@ impl Asked {
         if let Some(key) = first.filter(|_| self.under.is_none() && decided.name() != "count") {
             app.observer.asked(&self.route, &key, app.clock.now_ms());
         }
+    }
+
+    /// The audit of an answer by meaning, the one of `key`, where this request is to be one. Which
+    /// are is decided by their ids, which nobody can choose: a request that is tried again is again
+    /// one or none.
+    fn audit(&self, key: Key) -> Option<Audit> {
+        let auto = self.question.as_ref()?.auto?;
+        let mut hasher = DefaultHasher::new();
+        self.id.0.hash(&mut hasher);
+        let drawn = (u128::from(hasher.finish()) * 1_000_000) >> 64;
+        let audits = !self.failing && drawn < u128::from(auto.audit_ppm);
+        audits.then(|| Audit {
+            key: key.to_string(),
+            false_ppm: auto.false_ppm,
+        })
     }
 }
 
@@ -119,7 +138,7 @@ pub(crate) async fn decide(app: &Arc<App>, asked: &Asked) -> Decided {
     let until = Instant::now() + patience.unwrap_or_default().min(MAX_WAIT);
     for (plan, (index, way)) in (0_u8..).zip(asked.plans.iter().enumerate()) {
         let charges = &way.charges;
-        let (held, spare) = match cached(app, asked, (way, until)).await {
+        let (held, spare, audit) = match cached(app, asked, (way, until)).await {
             Cached::Answer {
                 entry,
                 result,
@@ -129,7 +148,7 @@ pub(crate) async fn decide(app: &Arc<App>, asked: &Asked) -> Decided {
                 return Decided::Reply(AdmitReply { verdict, over }, Some(entry));
             }
             Cached::Wait(key) => return Decided::Wait(plan, key),
-            Cached::Nothing { held, spare } => (held, spare),
+            Cached::Nothing { held, spare, audit } => (held, spare, audit),
         };
         let ask = Ask {
             id: asked.id,
@@ -142,6 +161,13 @@ pub(crate) async fn decide(app: &Arc<App>, asked: &Asked) -> Decided {
             true => Decision::Go { over: Vec::new() },
             false => app.reserve(ask).await,
         };
+        // What budgets would not let go is answered as it would have been without the audit.
+        if let (Some(_), Some(entry)) = (&audit, &spare)
+            && !matches!(decision, Decision::Go { .. })
+        {
+            let verdict = hit(app, plan, entry, (CacheResult::Semantic, None));
+            return Decided::Reply(AdmitReply { verdict, over }, spare);
+        }
         let verdict = match decision {
             Decision::SmallTier { over: rules } => {
                 note(rules, "small_tier");
@@ -157,6 +183,7 @@ pub(crate) async fn decide(app: &Arc<App>, asked: &Asked) -> Decided {
                     plan,
                     lease: held.map(|held| held.keep().into()),
                     spare: spare_head,
+                    audit: audit.map(Box::new),
                 };
                 return Decided::Reply(AdmitReply { verdict, over }, spare);
             }
@@ -301,6 +328,8 @@ enum Cached {
     Nothing {
         held: Option<Held>,
         spare: Option<Arc<Entry>>,
+        /// `spare` would have done, and is audited.
+        audit: Option<Audit>,
     },
 }
 
@@ -342,6 +371,7 @@ async fn cached(app: &Arc<App>, asked: &Asked, (way, until): (&Way, Instant)) ->
     let nothing = Cached::Nothing {
         held: None,
         spare: None,
+        audit: None,
     };
     let Some(key) = way.key else { return nothing };
     let now_ms = app.clock.now_ms();
@@ -366,16 +396,22 @@ async fn cached(app: &Arc<App>, asked: &Asked, (way, until): (&Way, Instant)) ->
         return Cached::answer(entry, result);
     }
     // What is stale is told, and is the answer to this very question.
-    if asked.under.is_none()
-        && age != Age::Stale
-        && let Some(entry) = alike(app, asked, (way, until)).await
-    {
-        return Cached::answer(entry, CacheResult::Semantic);
-    }
+    let alike = match asked.under.is_none() && age != Age::Stale {
+        true => alike(app, asked, (way, until)).await,
+        false => None,
+    };
+    let (entry, audit) = match alike {
+        None => (entry, None),
+        Some((other, alike)) => match asked.audit(other) {
+            None => return Cached::answer(alike, CacheResult::Semantic),
+            audit => (Some(alike), audit),
+        },
+    };
     if asked.lease_ms == 0 || asked.failing {
         return Cached::Nothing {
             held: None,
             spare: entry,
+            audit,
         };
     }
     let holder = asked.under.map_or(asked.id, |lease| lease.holder);
@@ -392,12 +428,15 @@ async fn cached(app: &Arc<App>, asked: &Asked, (way, until): (&Way, Instant)) ->
             return Cached::Nothing {
                 held: None,
                 spare: entry,
+                audit,
             };
         }
         Take::Busy => {
-            return match entry.filter(|_| serves) {
-                Some(entry) => Cached::answer(entry, CacheResult::Stale),
-                None => Cached::Wait(key),
+            return match entry {
+                // An audit waits for nobody.
+                Some(entry) if audit.is_some() => Cached::answer(entry, CacheResult::Semantic),
+                Some(entry) if serves => Cached::answer(entry, CacheResult::Stale),
+                _ => Cached::Wait(key),
             };
         }
     };
@@ -424,19 +463,31 @@ async fn cached(app: &Arc<App>, asked: &Asked, (way, until): (&Way, Instant)) ->
         spare => Cached::Nothing {
             held: Some(held),
             spare,
+            audit,
         },
     }
 }
 
-/// The answer to a question that asks the same.
-async fn alike(app: &App, asked: &Asked, (way, until): (&Way, Instant)) -> Option<Arc<Entry>> {
-    let semantic = app.semantic.as_ref()?;
+/// The answer to a question that asks the same, and its key.
+async fn alike(
+    app: &App,
+    asked: &Asked,
+    (way, until): (&Way, Instant),
+) -> Option<(Key, Arc<Entry>)> {
     let (question, scope) = (asked.question.as_ref()?, way.scope?);
+    let Some(semantic) = app.semantic.as_ref() else {
+        app.no_model();
+        return None;
+    };
     let started = Instant::now();
+    let threshold = match question.auto {
+        Some(_) => Some(semantic.threshold(&asked.route)),
+        None => question.threshold,
+    };
     let found = timeout_at(until, async {
         let now_ms = app.clock.now_ms();
         let keys = semantic
-            .alike((scope, &question.text), (question.threshold, now_ms))
+            .alike((scope, &question.text), (threshold, now_ms))
             .await?;
         for key in keys {
             match app.cache.get(key, now_ms).await {
@@ -444,7 +495,7 @@ async fn alike(app: &App, asked: &Asked, (way, until): (&Way, Instant)) -> Optio
                     let usable = asked.failing || entry.age(now_ms) == Age::Fresh;
                     if usable && entry.head.status == 200 {
                         semantic.used(&key);
-                        return Ok(entry);
+                        return Ok((key, entry));
                     }
                 }
                 Ok(Found::Miss | Found::Corrupt) => semantic.gone(&key),
@@ -453,13 +504,13 @@ async fn alike(app: &App, asked: &Asked, (way, until): (&Way, Instant)) -> Optio
         }
         Err(Told::plain("missing"))
     });
-    let (told, entry) = match found.await {
-        Ok(Ok(entry)) => (Told::plain("hit"), Some(entry)),
+    let (told, found) = match found.await {
+        Ok(Ok(found)) => (Told::plain("hit"), Some(found)),
         Ok(Err(told)) => (told, None),
         Err(_) => (Told::plain("timeout"), None),
     };
     app.metrics.compared(told, started.elapsed());
-    entry
+    found
 }
 
 async fn look_up(app: &App, key: Key, now_ms: u64) -> Option<Arc<Entry>> {

@@ -1,7 +1,8 @@
 //! Everything a running sidecar holds, made once from its config.
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sluice_wire::{LeaseEnd, Store, limit};
@@ -18,7 +19,7 @@ use crate::lease::{Lease, Leases, RedisLeases, Signal, Waiting};
 use crate::ledger::shared::{PublishError, Publisher};
 use crate::ledger::{Ledger, OpenError, Options};
 use crate::metrics::{Metrics, Reading};
-use crate::semantic::{self, SemanticCache};
+use crate::semantic::{self, SemanticCache, Told, answers};
 use crate::store::Link;
 use crate::tuning::{self, Observer, Stored};
 
@@ -48,6 +49,8 @@ pub struct App {
     pub(crate) publisher: Option<Publisher>,
     link: Option<Arc<Link>>,
     settle_room: Arc<Semaphore>,
+    /// A question came that there is no model for.
+    unmodelled: AtomicBool,
 }
 
 /// Why a sidecar cannot start.
@@ -110,6 +113,10 @@ impl App {
             }
         };
         let cache = cache::open(&config, link.as_ref(), now_ms);
+        let mut semantic = semantic;
+        if let (Some(semantic), Some(link)) = (&mut semantic, &link) {
+            semantic.share(link.clone());
+        }
         let shared = link.as_ref().map(|link| {
             let redis = RedisBudgets::new(link.clone(), ledger.sidecar().to_owned());
             Guarded::new(redis, local.clone())
@@ -133,6 +140,7 @@ impl App {
             publisher,
             link,
             settle_room: Arc::new(Semaphore::new(SETTLE_ROOM_KIB as usize)),
+            unmodelled: AtomicBool::new(false),
             config,
         };
         app.metrics = Metrics::new(app.config.metrics_series, &app.readings());
@@ -225,6 +233,18 @@ impl App {
         self.waiting.tell(key, Signal::Changed);
     }
 
+    /// A question is to be compared, and there is nothing to compare it by.
+    pub(crate) fn no_model(&self) {
+        self.metrics
+            .compared(Told::plain("no_model"), Duration::ZERO);
+        if !self.unmodelled.swap(true, Ordering::Relaxed) {
+            log::warn!(
+                "filters ask for answers to questions in other words (`cache.semantic`), and this \
+                 sidecar has no `serve.semantic`: all of them are misses"
+            );
+        }
+    }
+
     pub(crate) fn ready(&self) -> bool {
         self.ledger.healthy()
     }
@@ -236,6 +256,9 @@ impl App {
         self.leases.catch_up().await;
         if let Some(shared) = &self.shared {
             shared.catch_up(now_ms).await;
+        }
+        if let Some(semantic) = &self.semantic {
+            semantic.catch_up().await;
         }
         if let Some(publisher) = &self.publisher {
             // It says in the log when it begins to fail, and tries again at the next turn.
@@ -256,6 +279,7 @@ impl App {
         }
         self.save_observed().await;
         self.save_questions().await;
+        self.save_answers().await;
         if let Some(semantic) = self.semantic.clone() {
             let _ = tokio::task::spawn_blocking(move || semantic.close()).await;
         }
@@ -292,6 +316,43 @@ impl App {
         let saved = tokio::task::spawn_blocking(move || semantic.save()).await;
         if let Ok(Err(error)) = saved {
             log::warn!("the questions of the semantic cache are not saved: {error}");
+        }
+    }
+
+    /// Where answers are kept over a restart, and whether they are.
+    fn answers(&self) -> (PathBuf, bool) {
+        let keeps = self
+            .config
+            .semantic
+            .as_ref()
+            .is_some_and(|it| it.keep_answers);
+        (self.config.data.join("semantic.answers"), keeps)
+    }
+
+    async fn save_answers(&self) {
+        let ((path, true), Some(semantic)) = (self.answers(), &self.semantic) else {
+            return;
+        };
+        let store = (&*self.cache, self.clock.now_ms());
+        match answers::save(&path, store, &semantic.keys()).await {
+            Ok(count) => log::info!("semantic cache: {count} answers are kept for the next start"),
+            Err(error) => log::warn!("the answers of the semantic cache are not saved: {error}"),
+        }
+    }
+
+    /// Brings back the answers of an earlier run, where they are kept. To be called once, before calls
+    /// are served; [`crate::server::serve`] does.
+    pub async fn restore(&self) {
+        let (path, keeps) = self.answers();
+        let loaded = match keeps {
+            true => answers::load(&path, (&*self.cache, self.clock.now_ms())).await,
+            // What an earlier run left would be out of date by the time it is wanted again.
+            false => answers::forget(&path).map(|()| 0),
+        };
+        match loaded {
+            Ok(0) => {}
+            Ok(count) => log::info!("semantic cache: {count} answers of an earlier run"),
+            Err(error) => log::warn!("semantic cache: {}: {error}", path.display()),
         }
     }
 
@@ -417,6 +478,35 @@ impl App {
                     int(semantic.waiting() as u64),
                 ),
             ]);
+            if let Some(it) = semantic.exchanged() {
+                readings.extend([
+                    (
+                        "semantic_shared_told",
+                        "Questions that other sidecars were told of, since the start",
+                        int(it.told),
+                    ),
+                    (
+                        "semantic_shared_learnt",
+                        "Questions learnt from other sidecars, since the start",
+                        int(it.learnt),
+                    ),
+                    (
+                        "semantic_shared_waiting",
+                        "Questions that wait to be told",
+                        int(it.waiting),
+                    ),
+                    (
+                        "semantic_shared_dropped",
+                        "Questions that never were, since the start",
+                        int(it.dropped),
+                    ),
+                    (
+                        "semantic_shared_unreadable",
+                        "What stood among the shared questions and was none, since the start",
+                        int(it.unreadable),
+                    ),
+                ]);
+            }
         }
         readings.extend(cache_readings(&self.cache.layers()));
         if let Some(link) = &self.link {

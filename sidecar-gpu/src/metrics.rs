@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use sluice_wire::{CacheResult, Lever, Record, Usd};
 
-use crate::semantic::Told;
+use crate::semantic::{Found, Told};
 
 /// Label values of the largest family per tenant and task: five levers, or five kinds of tokens.
 const KINDS: usize = 5;
@@ -95,6 +95,9 @@ pub struct Metrics {
     overs: Family<Rule, Count>,
     compared: Family<Reasoned, Count>,
     compared_stores: Family<Word, Count>,
+    audits: Family<RouteResult, Count>,
+    thresholds: Family<Route, Gauge<f64, AtomicU64>>,
+    false_hits: Family<Route, Gauge<f64, AtomicU64>>,
     compared_seconds: Histogram,
     admit_seconds: Histogram,
     settle_seconds: Histogram,
@@ -144,6 +147,9 @@ impl Metrics {
             overs: Family::default(),
             compared: Family::default(),
             compared_stores: Family::default(),
+            audits: Family::default(),
+            thresholds: Family::default(),
+            false_hits: Family::default(),
             compared_seconds: Histogram::new(buckets()),
             admit_seconds: Histogram::new(buckets()),
             settle_seconds: Histogram::new(buckets()),
@@ -187,6 +193,21 @@ impl Metrics {
             "semantic_stores",
             "Questions to keep by result",
             self.compared_stores.clone(),
+        );
+        it.register(
+            "semantic_audits",
+            "Audited answers by meaning, by route and by what the two answers say",
+            self.audits.clone(),
+        );
+        it.register(
+            "semantic_threshold",
+            "Probability from which two questions count as one, of routes where it finds itself",
+            self.thresholds.clone(),
+        );
+        it.register(
+            "semantic_false_hit_estimate",
+            "Share of false answers by meaning, smoothed over about 200 audits, by route",
+            self.false_hits.clone(),
         );
         it.register_with_unit(
             "semantic_lookup",
@@ -294,6 +315,30 @@ impl Metrics {
     /// A question was to be kept.
     pub fn compared_stored(&self, result: &'static str) {
         self.compared_stores.get_or_create(&Word { result }).inc();
+    }
+
+    /// An audit was judged, or could not be.
+    pub fn audited(&self, route: &str, result: &'static str) {
+        let route = self.route(route);
+        self.audits
+            .get_or_create(&RouteResult { route, result })
+            .inc();
+    }
+
+    /// Where the thresholds of routes are. Routes beyond the cap are not told: they have no one
+    /// threshold.
+    pub fn thresholds(&self, all: &[(String, Found)]) {
+        for (name, found) in all {
+            let route = self.route(name);
+            if route == OTHER && name != OTHER {
+                continue;
+            }
+            let label = Route { route };
+            self.thresholds.get_or_create(&label).set(found.threshold());
+            if let Some(estimate) = found.estimate() {
+                self.false_hits.get_or_create(&label).set(estimate);
+            }
+        }
     }
 
     /// An answer was to be stored.

@@ -65,6 +65,7 @@ pub async fn serve(
         Some(files) => Some(tls::acceptor(files)?),
         None => None,
     };
+    app.restore().await;
     let background = tokio::spawn(background(app.clone()));
     let connections = Connections {
         router: http::app(app.clone()),

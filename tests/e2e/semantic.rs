@@ -44,7 +44,7 @@ async fn ask(
     assert_eq!(answer.status, 200, "{}", answer.text());
     *sent += 1;
     stack.settled(*sent).await.unwrap();
-    *kept += usize::from(cache(&answer) == "miss");
+    *kept += usize::from(matches!(cache(&answer), "miss" | "audit"));
     let gauge = format!("sluice_semantic_entries {kept}\n");
     eventually(Duration::from_secs(20), async || {
         let metrics = stack.sidecar().client().get("/metrics").await;
@@ -129,6 +129,88 @@ async fn a_paraphrase_is_answered_from_cache_and_another_question_is_not() {
     for record in semantic {
         assert_eq!(record.cost.unwrap().0, 0);
         assert_eq!(Some(record.saved.cache), record.as_asked);
+    }
+    assert_eq!(stack.differences().await.unwrap(), Vec::<String>::new());
+    stack.check_no_trap().await.unwrap();
+}
+
+/// Of the metrics of the sidecar, those that begin so, each with its value.
+async fn series(stack: &Stack, name: &str) -> Vec<(String, f64)> {
+    let metrics = stack.sidecar().client().get("/metrics").await.unwrap();
+    let text = metrics.text();
+    let lines = text.lines().filter(|line| line.starts_with(name));
+    lines
+        .map(|line| {
+            let (labels, value) = line.rsplit_once(' ').unwrap();
+            (labels.to_owned(), value.parse().unwrap())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_share_is_asked_upstream_as_well_which_is_booked_and_moves_the_threshold() {
+    let mut setup = setup();
+    let auto = json!({"cache": {"semantic": {"threshold": "auto", "audit": 0.5}}});
+    merge(&mut setup.config, auto);
+    let stack = Stack::start(setup).await.unwrap();
+    let client = stack.client().with("x-tenant", "acme");
+    let (mut sent, mut kept) = (0, 0);
+    let first = ask(
+        (&stack, &client),
+        &body("Help.", QUESTION),
+        (&mut sent, &mut kept),
+    )
+    .await;
+    assert_eq!(cache(&first), "miss");
+    let (mut audits, mut hits) = (0_u64, 0_u64);
+    for n in 1..=24 {
+        // Another request that asks the same; the model sees no difference at all.
+        let question = format!("{}{QUESTION}", " ".repeat(n));
+        let mut asked = body("Help.", &question);
+        asked["stream"] = json!(n % 2 == 0);
+        let told = ask((&stack, &client), &asked, (&mut sent, &mut kept)).await;
+        match cache(&told) {
+            "audit" => audits += 1,
+            "semantic" => hits += 1,
+            other => panic!("{other} for {question:?}"),
+        }
+    }
+    // All of one kind would happen once in eight million runs.
+    assert!(audits > 0 && hits > 0, "{audits} {hits}");
+    assert_eq!(stack.provider().stats().total.requests, 1 + audits);
+
+    let records = stack.settled(sent).await.unwrap();
+    let audited = records
+        .iter()
+        .filter(|record| record.cache == CacheResult::Audit);
+    assert_eq!(audited.clone().count() as u64, audits);
+    for record in audited {
+        assert!(record.cost.unwrap().0 > 0, "{record:?}");
+        assert_eq!(record.cost, record.as_asked);
+        assert_eq!(record.saved.cache.0, 0);
+    }
+    eventually(Duration::from_secs(20), async || {
+        let judged = series(&stack, "sluice_semantic_audits_total{").await;
+        let count: f64 = judged.iter().map(|(_, count)| count).sum();
+        match count as u64 == audits {
+            true => Ok(()),
+            false => Err(format!("expected {audits} audits, found {judged:?}")),
+        }
+    })
+    .await
+    .unwrap();
+    let judged = series(&stack, "sluice_semantic_audits_total{").await;
+    assert!(
+        !judged.iter().any(|(labels, _)| labels.contains("unjudged")),
+        "{judged:?}"
+    );
+    let different = judged
+        .iter()
+        .any(|(labels, _)| labels.contains("different"));
+    let threshold = series(&stack, "sluice_semantic_threshold{").await[0].1;
+    match different {
+        true => assert!(threshold > 0.98, "{threshold}"),
+        false => assert!(threshold < 0.98, "{threshold}"),
     }
     assert_eq!(stack.differences().await.unwrap(), Vec::<String>::new());
     stack.check_no_trap().await.unwrap();

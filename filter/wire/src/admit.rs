@@ -64,6 +64,29 @@ pub struct Question {
     /// sidecar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold_milli: Option<u16>,
+    /// The sidecar finds the threshold of the route itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto: Option<Auto>,
+}
+
+/// How a threshold finds itself: some of the answers by meaning are asked upstream as well, and
+/// what comes of it moves the threshold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Auto {
+    /// Share of the answers by meaning that are audited, in millionths.
+    pub audit_ppm: u32,
+    /// Share of them that may be wrong, in millionths.
+    pub false_ppm: u32,
+}
+
+/// An answer by meaning that is asked upstream as well: it comes back with the settlement, so that
+/// the two can be compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audit {
+    /// Exact-cache key (64 hex digits) of the stored answer.
+    pub key: String,
+    /// As in [`Auto::false_ppm`].
+    pub false_ppm: u32,
 }
 
 /// The right to fetch the answer to one key, while others wait for it.
@@ -233,9 +256,13 @@ pub enum Verdict {
         /// The lease on its answer: others wait until it is settled.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lease: Option<Lease>,
-        /// An answer past its time that may stand in if upstream fails.
+        /// An answer past its time that may stand in if upstream fails; with an audit, the audited
+        /// one, which stands in for an upstream that does not answer as well.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         spare: Option<Spare>,
+        /// The answer to another question would have done, and is audited.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        audit: Option<Box<Audit>>,
     },
     /// The answer is known; nothing is reserved.
     Hit {
@@ -270,18 +297,19 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// [`Verdict::Go`] with neither lease nor spare.
+    /// [`Verdict::Go`] alone: neither lease nor spare, no audit.
     #[must_use]
     pub fn go(plan: u8) -> Verdict {
         Verdict::Go {
             plan,
             lease: None,
             spare: None,
+            audit: None,
         }
     }
 }
 
-/// A stored answer past its time.
+/// A stored answer that may stand in for one that does not come.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spare {
     /// Age in seconds.

@@ -11,8 +11,8 @@ mod record;
 mod settle;
 
 pub use admit::{
-    AdmitReply, AdmitRequest, CacheAsk, Charge, Lease, Over, Plan, Question, Spare, Unit, Verdict,
-    Window,
+    AdmitReply, AdmitRequest, Audit, Auto, CacheAsk, Charge, Lease, Over, Plan, Question, Spare,
+    Unit, Verdict, Window,
 };
 pub use frame::{Frame, FrameError};
 pub use invalidate::{Invalidate, Invalidated, scoped_tag};
@@ -24,7 +24,7 @@ pub use settle::{
 
 /// Version of this protocol. The filter sends it in [`header::WIRE`]; the sidecar refuses another
 /// with 426, so that a half-upgraded mesh fails loudly instead of misreading budgets.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Header names that Sluice owns.
 pub mod header {

@@ -127,6 +127,9 @@ pub enum CacheResult {
     Coalesced,
     /// Refused with what upstream refused an equal request with shortly before.
     Negative,
+    /// Asked upstream although the answer to a question that means the same is stored, to see
+    /// whether the two say the same.
+    Audit,
     /// Looked up, not there.
     Miss,
     /// Fetched behind a stale answer that went out before: nobody waited for it.
@@ -140,12 +143,13 @@ pub enum CacheResult {
 
 impl CacheResult {
     /// All of them.
-    pub const ALL: [CacheResult; 9] = [
+    pub const ALL: [CacheResult; 10] = [
         CacheResult::Hit,
         CacheResult::Semantic,
         CacheResult::Stale,
         CacheResult::Coalesced,
         CacheResult::Negative,
+        CacheResult::Audit,
         CacheResult::Miss,
         CacheResult::Refresh,
         CacheResult::Bypass,
@@ -157,7 +161,11 @@ impl CacheResult {
     pub fn answers(self) -> bool {
         !matches!(
             self,
-            CacheResult::Miss | CacheResult::Refresh | CacheResult::Bypass | CacheResult::Off
+            CacheResult::Audit
+                | CacheResult::Miss
+                | CacheResult::Refresh
+                | CacheResult::Bypass
+                | CacheResult::Off
         )
     }
 
@@ -170,6 +178,7 @@ impl CacheResult {
             CacheResult::Stale => "stale",
             CacheResult::Coalesced => "coalesced",
             CacheResult::Negative => "negative",
+            CacheResult::Audit => "audit",
             CacheResult::Miss => "miss",
             CacheResult::Refresh => "refresh",
             CacheResult::Bypass => "bypass",

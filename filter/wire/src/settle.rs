@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Lease, Record, Unit, Usage, Usd, Window};
+use crate::{Audit, Lease, Record, Unit, Usage, Usd, Window};
 
 /// A batch of finished requests. The bytes of the answers to store follow the frame's head, one
 /// after another in the order of `items`, each `Store::len` long.
@@ -26,6 +26,9 @@ pub struct Settle {
     /// The lease that ends with this request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<Release>,
+    /// The audit that this request was; the answer is in `store`, where it can be compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Audit>,
 }
 
 /// The end of a lease.

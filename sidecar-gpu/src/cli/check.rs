@@ -22,7 +22,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> ExitCode {
     match config::read(&args.file, &config::process_env) {
         Ok(config) => {
-            for warning in &config.plan.warnings {
+            for warning in config.warnings() {
                 eprintln!("warning: {warning}");
             }
             println!("{}: ok", args.file.display());

@@ -20,14 +20,28 @@ pub(super) fn show(tuning: &Tuning) -> String {
     for route in &tuning.routes {
         out.push_str(&show_route(route));
     }
+    for it in &tuning.semantic {
+        let estimate = it.false_hits.map_or("unknown".to_owned(), percent);
+        out.push_str(&format!(
+            "{}: questions in other words count as one from {:.3} on; {} audits, about {estimate} \
+             of such answers are false\n",
+            name(&it.route),
+            it.threshold,
+            it.audits
+        ));
+    }
     out
 }
 
-fn show_route(route: &RouteTuning) -> String {
-    let name = match route.route.as_str() {
+fn name(route: &str) -> String {
+    match route {
         "" => "the defaults".to_owned(),
         name => format!("route {name}"),
-    };
+    }
+}
+
+fn show_route(route: &RouteTuning) -> String {
+    let name = name(&route.route);
     let mut table = Table::new();
     table.load_style(presets::UTF8_BORDERS_ONLY);
     table.set_header(["ttl", "re-asks it catches", "share", "changed", "at most"]);
@@ -90,7 +104,7 @@ fn span(secs: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tuning::{Goal, Point, Proposal};
+    use crate::tuning::{Audited, Goal, Point, Proposal};
 
     #[test]
     fn a_route_is_shown_with_its_curve_and_what_is_proposed_or_why_nothing_is() {
@@ -131,6 +145,12 @@ mod tests {
             since_ms: 1_700_000_000_000,
             goal: Goal::default(),
             routes: vec![route.clone()],
+            semantic: vec![Audited {
+                route: String::new(),
+                threshold: 0.9812,
+                audits: 310,
+                false_hits: Some(0.0213),
+            }],
         };
         let text = show(&tuning(&route));
         for part in [
@@ -139,6 +159,7 @@ mod tests {
             "route faq: 1200 requests, 1000 of them re-asks",
             "unknown",
             "now:      90s and 1m stale",
+            "the defaults: questions in other words count as one from 0.981 on; 310 audits, about 2.1 %",
             "proposed: ttl 15m (catches 75.0 %), stale 45m (catches 80.0 % with it); at most 3.1 % changed",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");

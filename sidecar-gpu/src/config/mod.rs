@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use sluice_core::config::Plan;
+use sluice_core::config::{Mode, Plan, RoutePlan};
 
 use document::Document;
 
@@ -82,6 +82,8 @@ pub struct Semantic {
     pub entries: usize,
     /// Most bytes that they take.
     pub memory: u64,
+    /// Whether their answers are written down when the sidecar ends, for the next start.
+    pub keep_answers: bool,
 }
 
 /// Where budgets and cached answers are shared.
@@ -141,6 +143,27 @@ pub struct Config {
     pub serve: Serve,
     /// The filter's part.
     pub plan: Plan,
+}
+
+impl Config {
+    /// What reads well and probably does not mean what it says.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.plan.warnings.clone();
+        let routes = self.plan.routes.iter().map(|(_, route)| route);
+        let asks =
+            |route: &RoutePlan| route.cache.mode != Mode::Off && route.cache.semantic.is_some();
+        if self.serve.semantic.is_none()
+            && std::iter::once(&self.plan.default).chain(routes).any(asks)
+        {
+            warnings.push(
+                "cache.semantic: without serve.semantic the sidecar has no model to compare \
+                 questions by, and all of them are misses"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
 }
 
 /// Reads and validates the config file at `path`.

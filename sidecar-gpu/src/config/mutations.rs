@@ -32,12 +32,14 @@ budgets:
   - {per: task, dollars: 50, every: month, over: small_tier}
 cache:
   exact: {ttl: 10m, max_answer: 256KiB, max_temperature: 1.0}
+  semantic: {threshold: auto, audit: 0.01, false_hits: 0.02}
 routes:
   - name: internal
     match: {host: "*.acme.com", path: '/v1/chat/*'}
     cache: {mode: off}
 serve:
   listen: 127.0.0.1:8089
+  semantic: {model: /models/m, threads: 1, entries: 100_000, keep_answers: false}
   store: memory
   operators: [env:SLUICE_OPERATOR]
   tenants:

@@ -99,6 +99,8 @@ struct RawSemantic {
     entries: u32,
     #[serde(default = "question_memory")]
     memory: Size,
+    #[serde(default)]
+    keep_answers: bool,
 }
 
 fn one() -> u32 {
@@ -318,11 +320,18 @@ pub(super) fn serve(document: &Value, env: Env<'_>) -> Result<Serve, Vec<Fault>>
             ("serve.semantic.memory", semantic.memory.0),
             (1 << 20, "`1MiB`"),
         );
+        if semantic.keep_answers && matches!(store, Some(Store::Redis(_))) {
+            faults.add(
+                "serve.semantic.keep_answers",
+                "expected a `serve.store` of `memory`, found one that keeps answers by itself",
+            );
+        }
         Semantic {
             model: semantic.model,
             threads: semantic.threads as usize,
             entries: semantic.entries as usize,
             memory: semantic.memory.0,
+            keep_answers: semantic.keep_answers,
         }
     });
 

@@ -278,3 +278,68 @@ fn a_fault_where_secrets_are_does_not_quote_what_it_found() {
         assert!(!told.contains("hunter2"), "{text}: {told}");
     }
 }
+
+#[test]
+fn the_semantic_cache_has_a_model_bounds_and_answers_that_are_kept_only_where_nobody_else_does() {
+    let read = |serve: &str| {
+        let text = format!(
+            "sidecar: {{cluster: s, secret: x}}\ncache: {{semantic: {{threshold: auto}}}}\n{serve}"
+        );
+        parse(&text, false, &env)
+    };
+    let config = read(
+        "serve: {semantic: {model: /m, threads: 2, entries: 5_000, memory: 64MiB, keep_answers: true}}",
+    )
+    .unwrap();
+    let expected = Semantic {
+        model: PathBuf::from("/m"),
+        threads: 2,
+        entries: 5_000,
+        memory: 64 << 20,
+        keep_answers: true,
+    };
+    assert_eq!(config.serve.semantic, Some(expected.clone()));
+    assert_eq!(config.warnings(), config.plan.warnings);
+    let default = read("serve: {semantic: {model: /m}}")
+        .unwrap()
+        .serve
+        .semantic;
+    assert!(!default.unwrap().keep_answers);
+    for (fields, path) in [
+        ("threads: 0", "threads"),
+        ("threads: 65", "threads"),
+        ("entries: 0", "entries"),
+        ("memory: 1KiB", "memory"),
+        ("keep_answers: sometimes", "keep_answers"),
+        ("bounds: 1", "bounds"),
+    ] {
+        let found = read(&format!("serve: {{semantic: {{model: /m, {fields}}}}}"));
+        let found = found.unwrap_err().0.remove(0);
+        assert!(found.path.starts_with("serve.semantic"), "{found:?}");
+        assert!(format!("{found:?}").contains(path), "{found:?}");
+    }
+    let shared = "serve: {store: 'redis://h:1', semantic: {model: /m, keep_answers: true}}";
+    assert_eq!(
+        read(shared).unwrap_err().0[0].path,
+        "serve.semantic.keep_answers"
+    );
+}
+
+#[test]
+fn questions_that_nobody_can_compare_are_warned_of() {
+    let warned = |cache: &str| {
+        let text = format!("sidecar: {{cluster: s, secret: x}}\n{cache}");
+        let warnings = parse(&text, false, &env).unwrap().warnings();
+        warnings.iter().any(|it| it.contains("serve.semantic"))
+    };
+    assert!(warned("cache: {semantic: {}}"));
+    assert!(warned(
+        "cache: {}\nroutes: [{name: a, match: {path: /a}, cache: {semantic: {}}}]"
+    ));
+    assert!(!warned("cache: {}"));
+    assert!(!warned("cache: {semantic: {mode: off}}"));
+    assert!(!warned("cache: {mode: off, semantic: {}}"));
+    assert!(!warned(
+        "cache: {semantic: {}}\nserve: {semantic: {model: /m}}"
+    ));
+}

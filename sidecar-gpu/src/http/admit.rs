@@ -122,6 +122,7 @@ fn check(bytes: &[u8]) -> Result<(Asked, Duration), ApiError> {
         threshold: question
             .threshold_milli
             .map(|milli| f32::from(milli) / 1000.0),
+        auto: question.auto,
     });
     let asked = Asked {
         id,

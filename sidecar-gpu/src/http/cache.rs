@@ -133,6 +133,9 @@ pub(super) async fn remove(
     app.auth.operator(&headers)?;
     let key = parse(&key)?;
     let dropped = app.cache.remove(key).await?;
+    if let Some(semantic) = &app.semantic {
+        semantic.gone(&key);
+    }
     log::info!(target: "sluice::audit", "cache: dropped {key}");
     Ok(Json(Dropped { dropped }))
 }
@@ -143,6 +146,9 @@ pub(super) async fn clear(
 ) -> Result<Json<Dropped>, ApiError> {
     app.auth.operator(&headers)?;
     app.cache.clear().await?;
+    if let Some(semantic) = &app.semantic {
+        semantic.clear().await?;
+    }
     log::info!(target: "sluice::audit", "cache: dropped everything");
     Ok(Json(Dropped { dropped: true }))
 }

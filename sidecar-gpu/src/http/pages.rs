@@ -17,7 +17,7 @@ use super::{ApiError, Kind};
 use crate::app::App;
 use crate::ledger::{self, shared};
 use crate::report::Report;
-use crate::tuning::{Goal, Tuning};
+use crate::tuning::{Audited, Goal, Tuning};
 
 /// How long a report may take before it is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -144,7 +144,11 @@ pub(super) async fn tuning(
     let malformed = |message: String| ApiError::new(Kind::Malformed, message);
     let Query(aim) = aim.map_err(|error| malformed(error.body_text()))?;
     let goal = Goal::percent(aim.changed, aim.caught).map_err(malformed)?;
-    Ok(Json(app.observer.report(goal)))
+    let found = app.semantic.as_ref().map(|it| it.thresholds());
+    Ok(Json(Tuning {
+        semantic: Audited::of(found.unwrap_or_default()),
+        ..app.observer.report(goal)
+    }))
 }
 
 /// A moment as milliseconds since the epoch: `2026-01-31`, `2026-01-31T12:00:00Z`, seconds since
@@ -183,6 +187,9 @@ pub(super) async fn metrics(
 ) -> Result<Response, ApiError> {
     if !app.config.metrics_open {
         app.auth.operator(&headers)?;
+    }
+    if let Some(semantic) = &app.semantic {
+        app.metrics.thresholds(&semantic.thresholds());
     }
     let text = app
         .metrics

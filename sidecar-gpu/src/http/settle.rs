@@ -14,9 +14,10 @@ use sluice_wire::{Frame, LeaseEnd, Settle, SettleReply, SettleRequest, limit};
 use super::{ApiError, Kind, body};
 use crate::app::App;
 use crate::budget::{Claim, Id, Spend};
-use crate::cache::{Entry, Key, MAX_TTL_SECS, Put};
+use crate::cache::{Entry, Found, Key, MAX_TTL_SECS, Put};
 use crate::lease::{Lease, Signal};
 use crate::ledger::{Booking, LedgerError};
+use crate::semantic::Agreement;
 
 /// Most charges of one item.
 const MAX_COUNTED: usize = 64;
@@ -46,6 +47,14 @@ struct Item {
     /// Scope of the question that it answers.
     scope: Option<Key>,
     release: Option<(Key, Lease, LeaseEnd)>,
+    audit: Option<Audited>,
+}
+
+/// An audit: the key of the stored answer, the share of false hits to hold, upstream's answer.
+struct Audited {
+    key: Key,
+    rate: f64,
+    answer: Option<Bytes>,
 }
 
 async fn answer(app: &Arc<App>, request: Request) -> Result<(SettleReply, Vec<u8>), ApiError> {
@@ -134,12 +143,24 @@ fn check(bytes: &Bytes) -> Result<Vec<Item>, ApiError> {
                 ))
             }
         };
+        let audit = match &settle.audit {
+            None => None,
+            Some(audit) => {
+                let key = audit.key.parse();
+                Some(Audited {
+                    key: key.map_err(|error| fault(at("audit.key"), error))?,
+                    rate: f64::from(audit.false_ppm) / 1e6,
+                    answer: answer.as_ref().map(|(_, body)| body.clone()),
+                })
+            }
+        };
         items.push(Item {
             id,
             settle,
             answer,
             scope,
             release,
+            audit,
         });
     }
     if rest.is_empty() {
@@ -165,8 +186,9 @@ async fn book(app: &Arc<App>, mut items: Vec<Item>) -> Result<SettleReply, ApiEr
     // Before the ledger: others wait for these answers, and to keep one twice changes nothing.
     join_all(items.iter().map(|item| keep(app, item, now_ms))).await;
 
-    let (mut settles, mut spends) = (Vec::new(), Vec::new());
+    let (mut settles, mut spends, mut audits) = (Vec::new(), Vec::new(), Vec::new());
     for item in items {
+        audits.push(item.audit);
         spends.push(Spend {
             id: item.id,
             at_ms: item.settle.record.at_ms,
@@ -192,8 +214,12 @@ async fn book(app: &Arc<App>, mut items: Vec<Item>) -> Result<SettleReply, ApiEr
     };
 
     app.settle(now_ms, &spends, &fresh).await;
-    for (settle, _) in settles.iter().zip(&fresh).filter(|(_, new)| **new) {
+    let booked = settles.iter().zip(audits).zip(&fresh);
+    for ((settle, audit), _) in booked.filter(|(_, new)| **new) {
         app.metrics.booked(&settle.record);
+        if let Some(audited) = audit {
+            audit_answers(app, &settle.record.route, audited);
+        }
     }
 
     if busy {
@@ -281,6 +307,25 @@ fn keep_question(app: &Arc<App>, item: &Item, (key, until_ms): (Key, u64)) {
             app.metrics.compared_stored(told.result);
         });
     }
+}
+
+/// Compares the two answers of an audit, behind the settlement, and moves the route's threshold.
+fn audit_answers(app: &Arc<App>, route: &str, audited: Audited) {
+    let (app, route) = (app.clone(), route.to_owned());
+    tokio::spawn(async move {
+        let stored = match (&app.semantic, &audited.answer) {
+            (Some(_), Some(_)) => app.cache.get(audited.key, app.clock.now_ms()).await.ok(),
+            _ => None,
+        };
+        let agreement = match (&app.semantic, stored, &audited.answer) {
+            (Some(semantic), Some(Found::Entry(entry)), Some(answer)) => {
+                let answers = (&entry.body[..], &answer[..]);
+                semantic.audited(answers, (&route, audited.rate)).await
+            }
+            _ => Agreement::Unjudged,
+        };
+        app.metrics.audited(&route, agreement.name());
+    });
 }
 
 /// So many seconds on, as far as an entry may live.

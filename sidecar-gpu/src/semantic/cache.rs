@@ -13,11 +13,15 @@ use sluice_engine::{
 };
 use tokio::sync::Semaphore;
 
+use super::agree::{Agreement, agree};
 use super::file::{self, Unusable};
 use super::index::{Bounds, Index, Near, Row, Size, Stored};
+use super::shared::{Exchanged, Shared};
+use super::threshold::{Found, Judged, Thresholds};
 use super::{DEFAULT_THRESHOLD, MAX_BYTES, Question, Reading, Verdict, Vocabulary, judge};
 use crate::cache::Key;
 use crate::config::Semantic;
+use crate::store::{Link, StoreError};
 
 /// Bytes of vectors kept of the questions asked last: an answer that comes is stored with the
 /// vector of its look-up.
@@ -26,6 +30,10 @@ const RECENT: u64 = 16 << 20;
 const WAITING: usize = 256;
 /// Most answers whose questions wait to be stored.
 const STORING: usize = 256;
+
+/// Most audits whose answers wait to be compared, one after another: questions wait for the same
+/// model, and are more urgent.
+const JUDGING: usize = 64;
 
 /// Why there is no embedding model.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +70,12 @@ pub struct SemanticCache {
     recent: Cache<String, Arc<Row>>,
     file: Option<PathBuf>,
     storing: Arc<Semaphore>,
+    judging: Semaphore,
+    /// Its turn: one answer is embedded at a time.
+    judge: tokio::sync::Mutex<()>,
+    bounds: Bounds,
+    thresholds: Thresholds,
+    shared: Option<Shared>,
 }
 
 impl SemanticCache {
@@ -109,6 +123,7 @@ impl SemanticCache {
             }
         }
         cache.file = Some(path);
+        cache.thresholds = Thresholds::open(data, cache.made_by().0);
         Ok(cache)
     }
 
@@ -140,7 +155,72 @@ impl SemanticCache {
                 .build(),
             file: None,
             storing: Arc::new(Semaphore::new(STORING)),
+            judging: Semaphore::new(JUDGING),
+            judge: tokio::sync::Mutex::default(),
+            bounds,
+            thresholds: Thresholds::default(),
+            shared: None,
         })
+    }
+
+    /// Shares with the other sidecars on the Redis behind `link` from now on.
+    pub(crate) fn share(&mut self, link: Arc<Link>) {
+        self.shared = Some(Shared::new(link, self.made_by(), self.bounds));
+    }
+
+    /// Tells the other sidecars what is new here, and learns from them.
+    pub(crate) async fn catch_up(&self) {
+        if let Some(shared) = &self.shared {
+            shared.turn(&self.index, &self.thresholds).await;
+        }
+    }
+
+    /// How the exchange with other sidecars fares, where there is one.
+    #[must_use]
+    pub fn exchanged(&self) -> Option<Exchanged> {
+        self.shared.as_ref().map(Shared::exchanged)
+    }
+
+    /// The probability from which two questions of `route` count as one, where it finds itself.
+    pub(crate) fn threshold(&self, route: &str) -> f32 {
+        self.thresholds.of(route).threshold() as f32
+    }
+
+    /// What was found of each route's threshold.
+    #[must_use]
+    pub fn thresholds(&self) -> Vec<(String, Found)> {
+        self.thresholds.all()
+    }
+
+    /// Compares the stored answer of an audit with upstream's, and moves the threshold of `route` to
+    /// hold `rate`.
+    pub(crate) async fn audited(
+        &self,
+        answers: (&[u8], &[u8]),
+        (route, rate): (&str, f64),
+    ) -> Agreement {
+        let Ok(_room) = self.judging.try_acquire() else {
+            return Agreement::Unjudged;
+        };
+        let _turn = self.judge.lock().await;
+        let agreement = agree(answers, &self.batcher, self.words.as_ref()).await;
+        let different = match agreement {
+            Agreement::Same => false,
+            Agreement::Different => true,
+            Agreement::Unjudged => return agreement,
+        };
+        let judged = Judged { different, rate };
+        self.thresholds.judged(route, judged, self.shared.is_some());
+        agreement
+    }
+
+    /// Forgets all questions, here and where they are shared.
+    pub(crate) async fn clear(&self) -> Result<(), StoreError> {
+        self.index.clear();
+        match &self.shared {
+            Some(shared) => shared.clear().await,
+            None => Ok(()),
+        }
     }
 
     fn made_by(&self) -> (&str, usize) {
@@ -225,6 +305,9 @@ impl SemanticCache {
             question: Arc::new(question),
             until_ms,
         };
+        if let Some(shared) = &self.shared {
+            shared.tell(&stored, &row);
+        }
         self.index.insert(stored, &row);
         Told::plain("stored")
     }
@@ -234,15 +317,21 @@ impl SemanticCache {
         self.index.expire(now_ms);
     }
 
-    /// Writes the questions down for the next start. Blocks.
+    /// Writes the questions and the thresholds down for the next start. Blocks.
     ///
     /// # Errors
     /// The file system's.
     pub fn save(&self) -> std::io::Result<()> {
+        self.thresholds.save()?;
         match &self.file {
             None => Ok(()),
             Some(path) => file::save(&self.index, self.made_by(), path),
         }
+    }
+
+    /// Keys of the answers that questions are known of.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        self.index.keys()
     }
 
     /// What the index holds.

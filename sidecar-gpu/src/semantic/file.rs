@@ -16,7 +16,7 @@ use super::index::{Index, Row, Stored};
 use super::{Question, RULES};
 use crate::cache::Key;
 
-const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 1;
 /// Longest question of an entry, as JSON; longer ones are not written by this version.
 const MAX_QUESTION: usize = 64 << 10;
 
@@ -115,6 +115,28 @@ fn entry(out: &mut impl Write, used: u64, (stored, row): (&Stored, &Row)) -> io:
     out.write_all(&parts)?;
     out.write_all(&(question.len() as u32).to_le_bytes())?;
     out.write_all(&question)
+}
+
+/// One question alone, with a checksum of its own; none where it is too long.
+pub(super) fn packed(stored: &Stored, row: &Row) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    entry(&mut bytes, 0, (stored, row)).ok()?;
+    let sum = crc32fast::hash(&bytes);
+    let written = !bytes.is_empty();
+    bytes.extend_from_slice(&sum.to_le_bytes());
+    written.then_some(bytes)
+}
+
+/// What [`packed`] wrote; none for anything else.
+pub(super) fn unpacked(bytes: &[u8], dimensions: usize) -> Option<(Stored, Row)> {
+    let (body, sum) = bytes.split_last_chunk::<4>()?;
+    if crc32fast::hash(body) != u32::from_le_bytes(*sum) {
+        return None;
+    }
+    let mut reader = Reader(body);
+    let (_, stored, row) = reader.entry(dimensions)?;
+    let sound = reader.0.is_empty() && row.scale.is_finite() && row.scale > 0.0;
+    sound.then_some((stored, row))
 }
 
 /// Puts what `path` holds into `index`, in the order of its last use, but for what is over. Says
@@ -252,6 +274,30 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_question_alone_is_read_as_it_was_written_and_anything_else_is_none() {
+        let stored = Stored {
+            scope: key(1),
+            key: key(2),
+            question: Arc::new(Question::read("Where is order 7?")),
+            until_ms: 1_000,
+        };
+        let bytes = packed(&stored, &vector(3)).unwrap();
+        let (read, row) = unpacked(&bytes, 8).unwrap();
+        assert_eq!(
+            (read.scope, read.key, read.until_ms),
+            (key(1), key(2), 1_000)
+        );
+        assert_eq!((read.question, row), (stored.question, vector(3)));
+        assert!(unpacked(&bytes, 9).is_none(), "another model's");
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 0x20;
+            assert!(unpacked(&bad, 8).is_none(), "{at}");
+            assert!(unpacked(&bytes[..at], 8).is_none(), "{at}");
+        }
     }
 
     #[test]

@@ -29,6 +29,15 @@ pub struct Bounds {
     pub bytes: usize,
 }
 
+impl Bounds {
+    /// Most questions of few words with vectors of `dimensions` that fit.
+    pub(super) fn most(&self, dimensions: usize) -> usize {
+        self.entries
+            .min(self.bytes / (OVERHEAD + dimensions))
+            .max(1)
+    }
+}
+
 /// A stored question.
 #[derive(Clone, Debug)]
 pub struct Stored {
@@ -156,6 +165,26 @@ impl Index {
         }
     }
 
+    /// [`Index::insert`] of what another sidecar has kept; what is known here already stays as it is.
+    /// Says whether it is new.
+    pub fn learn(&self, stored: Stored, row: &Row) -> bool {
+        let known = self.read().holds(&stored);
+        if !known {
+            self.insert(stored, row);
+        }
+        !known
+    }
+
+    /// Removes all.
+    pub fn clear(&self) {
+        let mut inner = self.write();
+        let evicted = inner.evicted;
+        *inner = Inner {
+            evicted,
+            ..Inner::default()
+        };
+    }
+
     /// The nearest questions of `scope` whose answers are not over, nearest first.
     #[must_use]
     pub fn search(&self, scope: &Key, row: &Row, now_ms: u64) -> Vec<Near> {
@@ -225,6 +254,11 @@ impl Index {
         }
     }
 
+    /// Where the answers are.
+    pub(super) fn keys(&self) -> Vec<Key> {
+        self.read().places.keys().copied().collect()
+    }
+
     /// The scopes that it holds.
     pub(super) fn scopes(&self) -> Vec<Key> {
         self.read().buckets.keys().copied().collect()
@@ -257,6 +291,16 @@ impl Index {
 }
 
 impl Inner {
+    /// Whether it holds that question, for as long or longer.
+    fn holds(&self, stored: &Stored) -> bool {
+        let place = self.places.get(&stored.key);
+        let item = place.filter(|(scope, _)| *scope == stored.scope);
+        item.and_then(|(scope, at)| self.buckets.get(scope)?.items.get(*at))
+            .is_some_and(|item| {
+                item.until_ms >= stored.until_ms && item.question == stored.question
+            })
+    }
+
     fn insert(&mut self, stored: Stored, row: &Row) {
         self.uses += 1;
         let bucket = self.buckets.entry(stored.scope).or_default();
@@ -346,144 +390,4 @@ fn dot(a: &[i8], b: &[i8]) -> i32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WIDE: Bounds = Bounds {
-        entries: 100_000,
-        bytes: 1 << 30,
-    };
-
-    fn key(n: u64) -> Key {
-        format!("{n:064x}").parse().unwrap()
-    }
-
-    fn vector(rng: &mut fastrand::Rng) -> Vec<f32> {
-        let vector: Vec<f32> = (0..384).map(|_| rng.f32() - 0.5).collect();
-        unit(vector)
-    }
-
-    fn unit(mut vector: Vec<f32>) -> Vec<f32> {
-        let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
-        vector.iter_mut().for_each(|x| *x /= length);
-        vector
-    }
-
-    fn near(vector: &[f32], by: f32, rng: &mut fastrand::Rng) -> Vec<f32> {
-        unit(vector.iter().map(|x| x + (rng.f32() - 0.5) * by).collect())
-    }
-
-    fn stored(scope: u64, at: u64) -> Stored {
-        Stored {
-            scope: key(scope),
-            key: key(at),
-            question: Arc::new(Question::read("What is your refund policy?")),
-            until_ms: 1_000,
-        }
-    }
-
-    fn found(index: &Index, scope: u64, vector: &[f32]) -> Vec<Key> {
-        let found = index.search(&key(scope), &Row::of(vector), 0);
-        found.into_iter().map(|near| near.key).collect()
-    }
-
-    #[test]
-    fn the_nearest_are_found_in_their_order_and_in_their_scope_only() {
-        let mut rng = fastrand::Rng::with_seed(1);
-        let index = Index::new(384, WIDE);
-        let middle = vector(&mut rng);
-        let mut cosines = Vec::new();
-        for at in 0..2_000 {
-            let other = match at % 4 {
-                0 => near(&middle, 0.06, &mut rng),
-                _ => vector(&mut rng),
-            };
-            let cosine: f32 = middle.iter().zip(&other).map(|(a, b)| a * b).sum();
-            index.insert(stored(at % 2, at), &Row::of(&other));
-            if at % 2 == 0 {
-                cosines.push((cosine, key(at)));
-            }
-        }
-        cosines.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let found = index.search(&key(0), &Row::of(&middle), 0);
-        assert_eq!(found.len(), CANDIDATES);
-        for (near, (cosine, _)) in found.iter().zip(&cosines) {
-            assert!((near.cosine - cosine).abs() < 0.002, "{near:?} {cosine}");
-        }
-        assert!(index.search(&key(1), &Row::of(&middle), 0).is_empty());
-        assert!(index.search(&key(2), &Row::of(&middle), 0).is_empty());
-        assert!(
-            index.search(&key(0), &Row::of(&middle), 1_000).is_empty(),
-            "their answers are over"
-        );
-    }
-
-    #[test]
-    fn what_is_removed_is_found_no_more_and_leaves_the_others_in_place() {
-        let mut rng = fastrand::Rng::with_seed(2);
-        let index = Index::new(384, WIDE);
-        let vectors: Vec<_> = (0..50).map(|_| vector(&mut rng)).collect();
-        for (at, vector) in (0..).zip(&vectors) {
-            index.insert(stored(0, at), &Row::of(vector));
-        }
-        let mut gone = std::collections::HashSet::new();
-        for _ in 0..40 {
-            let at = rng.usize(..50);
-            index.remove(&key(at as u64));
-            gone.insert(at);
-            for (other, vector) in vectors.iter().enumerate() {
-                let expected = match gone.contains(&other) {
-                    true => vec![],
-                    false => vec![key(other as u64)],
-                };
-                assert_eq!(found(&index, 0, vector), expected);
-            }
-        }
-        assert_eq!(index.size().entries, 50 - gone.len());
-        index.expire(1_000);
-        assert_eq!((index.size().entries, index.size().bytes), (0, 0));
-        assert!(index.scopes().is_empty());
-    }
-
-    #[test]
-    fn the_least_recently_used_give_way_at_either_bound() {
-        let mut rng = fastrand::Rng::with_seed(3);
-        let vectors: Vec<_> = (0..20).map(|_| vector(&mut rng)).collect();
-        let one = weight(&Question::read("What is your refund policy?"), 384);
-        for bounds in [
-            Bounds {
-                entries: 10,
-                ..WIDE
-            },
-            Bounds {
-                bytes: one * 10,
-                ..WIDE
-            },
-        ] {
-            let index = Index::new(384, bounds);
-            for (at, vector) in (0..).zip(&vectors) {
-                index.insert(stored(0, at), &Row::of(vector));
-                index.used(&key(0));
-            }
-            assert_eq!((index.size().entries, index.size().evicted), (10, 10));
-            for (at, vector) in vectors.iter().enumerate() {
-                let kept = at == 0 || at > 10;
-                assert_eq!(found(&index, 0, vector).len(), usize::from(kept), "{at}");
-            }
-        }
-    }
-
-    #[test]
-    fn an_answer_that_is_stored_again_has_one_entry() {
-        let mut rng = fastrand::Rng::with_seed(4);
-        let index = Index::new(384, WIDE);
-        let (before, after) = (vector(&mut rng), vector(&mut rng));
-        index.insert(stored(0, 1), &Row::of(&before));
-        index.insert(stored(0, 1), &Row::of(&after));
-        assert_eq!(index.size().entries, 1);
-        assert!(found(&index, 0, &before).is_empty());
-        assert_eq!(found(&index, 0, &after), [key(1)]);
-        index.insert(stored(0, 2), &Row::of(&[1.0; 8]));
-        assert_eq!(index.size().entries, 1, "a vector of another model");
-    }
-}
+mod tests;

@@ -7,7 +7,9 @@
 //! the index finds. Guards refuse what must agree whatever the embeddings say; the check estimates
 //! how probable it is that what is left asks the same. That part is pure: no clock, no I/O, no model.
 
+mod agree;
 mod align;
+pub(crate) mod answers;
 mod cache;
 mod check;
 mod file;
@@ -17,15 +19,20 @@ mod lexicon;
 mod numbers;
 mod question;
 mod scan;
+mod shared;
+mod threshold;
 mod vocabulary;
 mod weights;
 mod wrappers;
 
+pub use agree::Agreement;
 pub use cache::{OpenError, SemanticCache, Told};
 pub use check::{DEFAULT_THRESHOLD, FEATURE_NAMES, FEATURES, Verdict, features, judge};
 pub use guard::{Refusal, compare};
 pub use index::{Bounds, Index, Near, Row, Size, Stored};
 pub use question::{Ask, Kind, MAX_BYTES, Question, RULES, Reading};
+pub use shared::Exchanged;
+pub use threshold::{Found, Judged, read_thresholds};
 pub use vocabulary::Vocabulary;
 
 #[cfg(test)]

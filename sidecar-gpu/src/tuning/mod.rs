@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 pub use answer::fingerprint;
-pub use propose::{Goal, Point, Proposal, RouteTuning, Tuning};
+pub use propose::{Audited, Goal, Point, Proposal, RouteTuning, Tuning};
 
 use crate::cache::Key;
 
@@ -125,7 +125,10 @@ pub fn file(data: &Path) -> PathBuf {
 /// When there are none, or they are not to be read.
 pub fn read(data: &Path, goal: Goal) -> std::io::Result<Tuning> {
     let saved: Saved = serde_json::from_slice(&std::fs::read(file(data))?)?;
-    Ok(Tuning::new(saved.since_ms, saved.routes, goal))
+    Ok(Tuning {
+        semantic: Audited::of(crate::semantic::read_thresholds(data)?),
+        ..Tuning::new(saved.since_ms, saved.routes, goal)
+    })
 }
 
 impl Observer {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Counts, N, TTLS};
+use crate::semantic::Found;
 
 /// Fewest re-asks that a proposal is made from.
 const MIN_REASKS: u64 = 100;
@@ -65,6 +66,39 @@ pub struct Tuning {
     pub goal: Goal,
     /// By route, the most asked first.
     pub routes: Vec<RouteTuning>,
+    /// Routes whose threshold for questions in other words finds itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub semantic: Vec<Audited>,
+}
+
+/// The audits of one route.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Audited {
+    /// Its name; empty for the defaults.
+    pub route: String,
+    /// The probability from which two questions count as one.
+    pub threshold: f64,
+    /// Audits that were judged.
+    pub audits: u64,
+    /// Share of false answers, smoothed over about 200 audits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub false_hits: Option<f64>,
+}
+
+impl Audited {
+    /// What was found, by route.
+    #[must_use]
+    pub fn of(found: Vec<(String, Found)>) -> Vec<Audited> {
+        found
+            .into_iter()
+            .map(|(route, found)| Audited {
+                route,
+                threshold: found.threshold(),
+                audits: found.audits(),
+                false_hits: found.estimate(),
+            })
+            .collect()
+    }
 }
 
 /// One route.
@@ -140,6 +174,7 @@ impl Tuning {
             since_ms,
             goal,
             routes,
+            semantic: Vec::new(),
         }
     }
 }

@@ -188,11 +188,8 @@ async fn a_filter_of_another_version_is_told_to_upgrade() {
         }
         let (status, body) = sidecar.call(request).await;
         assert_eq!(status, 426, "{version:?}");
-        assert!(
-            message(&body).contains("x-sluice-wire: expected 2"),
-            "{}",
-            message(&body)
-        );
+        let expected = format!("x-sluice-wire: expected {}", sluice_wire::VERSION);
+        assert!(message(&body).contains(&expected), "{}", message(&body));
     }
 }
 

@@ -248,7 +248,8 @@ async fn a_termination_answers_what_is_in_flight_and_flushes_the_ledger() {
     write!(
         stream,
         "POST /v1/settle HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {SECRET}\r\n\
-         x-sluice-wire: 2\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+         x-sluice-wire: {}\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        sluice_wire::VERSION,
         body.len()
     )
     .unwrap();

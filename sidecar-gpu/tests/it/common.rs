@@ -69,11 +69,11 @@ impl Sidecar {
     }
 
     /// Compares questions by `semantic`.
-    pub(crate) fn with_questions(semantic: SemanticCache) -> Self {
+    pub(crate) fn with_questions(semantic: SemanticCache, patch: &Value) -> Self {
         let data = tempfile::tempdir().unwrap();
         let now = Arc::new(AtomicU64::new(NOW));
         let clock = Clock::Manual(now.clone());
-        let config = serve_config(data.path(), &json!({}));
+        let config = serve_config(data.path(), patch);
         let app = App::open_with(config, clock, Some(semantic)).unwrap();
         let mut sidecar = Sidecar::of(app, now);
         sidecar._data = Some(data);

@@ -6,6 +6,7 @@
 )]
 
 mod api;
+mod audits;
 mod binary;
 mod budgets;
 mod cache;
@@ -17,6 +18,7 @@ mod mtls;
 mod one_ledger;
 mod properties;
 mod semantic;
+mod semantic_shared;
 mod servers;
 mod shared;
 mod tuning;

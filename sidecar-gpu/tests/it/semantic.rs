@@ -1,7 +1,7 @@
 //! Questions in other words: answered from what is stored, within their scope, or sent on.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 
 use serde_json::json;
 use sluice::config::Semantic;
@@ -13,28 +13,29 @@ use sluice_wire::{
 
 use crate::common::{Sidecar, ask, item, key, with_answer};
 
-const REFUND: &str = "How do I reset my password?";
+pub(crate) const REFUND: &str = "How do I reset my password?";
 
-fn bounds() -> Semantic {
+pub(crate) fn bounds() -> Semantic {
     Semantic {
         model: PathBuf::new(),
         threads: 1,
         entries: 1000,
         memory: 1 << 20,
+        keep_answers: false,
     }
 }
 
 fn on(engine: Arc<dyn Engine>) -> Sidecar {
-    Sidecar::with_questions(SemanticCache::with(engine, &bounds()).unwrap())
+    Sidecar::with_questions(SemanticCache::with(engine, &bounds()).unwrap(), &json!({}))
 }
 
 /// On the stand-in, to which texts that share words are near.
-fn sidecar() -> Sidecar {
+pub(crate) fn sidecar() -> Sidecar {
     on(Arc::new(Echo::new(384)))
 }
 
 /// A request with a key of its own, `k`, in `scope`.
-fn asks((n, k): (u128, u8), scope: u8, text: &str) -> AdmitRequest {
+pub(crate) fn asks((n, k): (u128, u8), scope: u8, text: &str) -> AdmitRequest {
     let plan = Plan {
         key: Some(key(k)),
         scope: Some(key(scope)),
@@ -45,7 +46,7 @@ fn asks((n, k): (u128, u8), scope: u8, text: &str) -> AdmitRequest {
             question: Some(Question {
                 text: text.to_owned(),
                 max_ms: 10_000,
-                threshold_milli: None,
+                ..Question::default()
             }),
             ..CacheAsk::default()
         },
@@ -53,7 +54,7 @@ fn asks((n, k): (u128, u8), scope: u8, text: &str) -> AdmitRequest {
     }
 }
 
-fn answers((n, k): (u128, u8), scope: u8, (text, answer): (&str, &[u8])) -> Settle {
+pub(crate) fn answers((n, k): (u128, u8), scope: u8, (text, answer): (&str, &[u8])) -> Settle {
     let mut settle = with_answer(item(n, 10), key(k), answer.len() as u64);
     settle.store.as_mut().unwrap().question = Some(Answered {
         scope: key(scope),
@@ -64,7 +65,7 @@ fn answers((n, k): (u128, u8), scope: u8, (text, answer): (&str, &[u8])) -> Sett
 
 impl Sidecar {
     /// Settles `text` with an answer, and returns once its question is kept.
-    async fn learn(&self, at: (u128, u8), scope: u8, told: (&str, &[u8])) {
+    pub(crate) async fn learn(&self, at: (u128, u8), scope: u8, told: (&str, &[u8])) {
         let entries = self.metrics_value("sluice_semantic_entries").await.unwrap();
         self.settle(vec![answers(at, scope, told)], told.1).await;
         while self.metrics_value("sluice_semantic_entries").await.unwrap() == entries {
@@ -72,12 +73,12 @@ impl Sidecar {
         }
     }
 
-    async fn found(&self, ask: &AdmitRequest) -> Option<Vec<u8>> {
+    pub(crate) async fn found(&self, ask: &AdmitRequest) -> Option<Vec<u8>> {
         let (reply, body) = self.admit(ask).await;
         hit(&reply).then_some(body)
     }
 
-    async fn counted(&self, series: &str) -> bool {
+    pub(crate) async fn counted(&self, series: &str) -> bool {
         let text = self.metrics().await;
         text.contains(&format!("sluice_semantic_lookups_total{{{series}}} 1\n"))
     }
@@ -145,10 +146,10 @@ async fn only_answers_with_status_200_are_told_to_other_questions() {
     assert!(sidecar.found(&asks((3, 3), 1, REFUND)).await.is_none());
 }
 
-/// An engine that never answers, or answers with an error.
+/// An engine that answers with an error, at once or when the other end of `held` is let go.
 struct Broken {
     echo: Echo,
-    hangs: bool,
+    held: Option<Mutex<mpsc::Receiver<()>>>,
 }
 
 impl Engine for Broken {
@@ -161,8 +162,9 @@ impl Engine for Broken {
     }
 
     fn embed_tokens(&self, _: &[&[u32]]) -> Result<Vec<Vec<f32>>, EngineError> {
-        if self.hangs {
-            std::thread::sleep(std::time::Duration::from_millis(200));
+        if let Some(held) = &self.held {
+            // Ends with an error, as nothing is ever sent.
+            held.lock().unwrap().recv().unwrap_err();
         }
         Err(EngineError::Device("it is gone".into()))
     }
@@ -179,8 +181,11 @@ impl Engine for Broken {
 #[tokio::test]
 async fn a_model_that_fails_or_takes_too_long_is_a_miss() {
     for (hangs, result) in [(false, "error"), (true, "timeout")] {
-        let echo = Echo::new(384);
-        let sidecar = on(Arc::new(Broken { echo, hangs }));
+        let (holds, held) = mpsc::channel();
+        let sidecar = on(Arc::new(Broken {
+            echo: Echo::new(384),
+            held: hangs.then(|| Mutex::new(held)),
+        }));
         let mut request = asks((1, 1), 1, REFUND);
         if hangs {
             request.cache.question.as_mut().unwrap().max_ms = 5;
@@ -191,6 +196,7 @@ async fn a_model_that_fails_or_takes_too_long_is_a_miss() {
                 .counted(&format!(r#"result="{result}",reason="""#))
                 .await
         );
+        drop(holds);
     }
 }
 
@@ -223,7 +229,7 @@ fn model() -> Option<PathBuf> {
 async fn the_real_model_tells_paraphrases_from_near_questions_also_after_a_restart() {
     let Some(model) = model() else { return };
     let data = tempfile::tempdir().unwrap();
-    let patch = json!({"semantic": {"model": model}});
+    let patch = json!({"semantic": {"model": model, "keep_answers": true}});
     let paraphrases = [
         "How can I reset my password?",
         "how do i reset my password",
@@ -251,11 +257,21 @@ async fn the_real_model_tells_paraphrases_from_near_questions_also_after_a_resta
     drop(sidecar);
 
     let again = Sidecar::at(data.path(), &patch);
+    again.app.restore().await;
+    let found = again.found(&asks((3, 2), 1, paraphrases[0])).await;
+    assert_eq!(found.as_deref(), Some(&b"By mail."[..]));
+    again.app.leave().await;
+    drop(again);
+
+    // Answers are not kept this time: its is missed, and its question forgotten.
+    let patch = json!({"semantic": {"model": patch["semantic"]["model"]}});
+    let again = Sidecar::at(data.path(), &patch);
+    again.app.restore().await;
     assert_eq!(
         again.metrics_value("sluice_semantic_entries").await,
         Some(1)
     );
-    // Its answer was in the memory of the one that ended: it is missed, and its question forgotten.
+    assert!(!data.path().join("semantic.answers").exists());
     assert!(
         again
             .found(&asks((3, 2), 1, paraphrases[0]))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use sluice_wire::{Over, Unit, Usage, Usd, Window};
+use sluice_wire::{Auto, Over, Unit, Usage, Usd, Window};
 
 use super::raw::{Mode, OnFailure, OverSpend, Per, RouteKind, Scope};
 use crate::exchange::Headers;
@@ -468,6 +468,8 @@ pub struct Semantic {
     /// Thousandths of the probability that both ask the same, from which they count as one; None:
     /// the sidecar's.
     pub threshold_milli: Option<u16>,
+    /// The sidecar finds the threshold by audits.
+    pub auto: Option<Auto>,
     /// Longest question that is compared, in characters.
     pub max_chars: usize,
     /// Longest time that a look-up may take.

@@ -8,7 +8,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 use sluice_wire::{Over, Window};
 
-use super::values::{Bytes, Count, Millis, decimal};
+use super::values::{AutoOr, Bytes, Count, Millis, auto_or_decimal, decimal};
 
 /// How far a lever goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -272,10 +272,20 @@ pub(crate) struct Exact {
 #[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct Semantic {
     pub(crate) mode: Option<Mode>,
+    #[serde(default, deserialize_with = "auto_or_decimal")]
+    pub(crate) threshold: Option<AutoOr>,
     #[serde(default, deserialize_with = "decimal")]
-    pub(crate) threshold: Option<f64>,
+    pub(crate) audit: Option<f64>,
+    #[serde(default, deserialize_with = "decimal")]
+    pub(crate) false_hits: Option<f64>,
     pub(crate) max_chars: Option<Count>,
     pub(crate) timeout: Option<Millis>,
+}
+
+impl Semantic {
+    fn is_fixed(&self) -> bool {
+        matches!(self.threshold, Some(AutoOr::Number(_)))
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -434,6 +444,11 @@ pub(crate) fn overlay_caching(base: Option<&Caching>, over: Option<&Caching>) ->
             |base, over| Semantic {
                 mode: over.mode.or(base.mode),
                 threshold: over.threshold.or(base.threshold),
+                // What goes with `auto` ends where a route has a number instead.
+                audit: over.audit.or(base.audit.filter(|_| !over.is_fixed())),
+                false_hits: over
+                    .false_hits
+                    .or(base.false_hits.filter(|_| !over.is_fixed())),
                 max_chars: over.max_chars.or(base.max_chars),
                 timeout: over.timeout.or(base.timeout),
             },

@@ -46,7 +46,8 @@ pub(super) const FULL: &str = r#"{
     {"per": "task", "dollars": 50, "every": "month", "over": "small_tier"}
   ],
   "reserve": {"output_tokens": 128, "hold": "2m"},
-  "cache": {"exact": {"ttl": "10m", "max_answer": "256KiB", "max_temperature": 1.0}, "scope": "tenant"},
+  "cache": {"exact": {"ttl": "10m", "max_answer": "256KiB", "max_temperature": 1.0}, "scope": "tenant",
+            "semantic": {"threshold": "auto", "audit": 0.01, "false_hits": 0.02}},
   "limits": {"request_body": "8MiB"},
   "routes": [
     {"name": "internal", "match": {"host": "*.acme.com", "path": "/v1/chat/*", "headers": {"X-Team": "ml"}},
@@ -235,7 +236,7 @@ fn every_fault_is_told_with_its_path() {
                         {"per": "team", "tokens": 1, "every": "day", "over": "reject"},
                         {"per": "task", "tokens": 1.5, "every": "day", "over": "reject"}],
             "route": {"tiers": [{"name": "a", "below": 0.7, "model": "x"}, {"name": "a", "below": 0.3, "model": "x"}, {"name": "c", "model": "x", "below": 1}]},
-            "cache": {"semantic": {"threshold": "auto"}},
+            "cache": {"semantic": {"threshold": "automatic"}},
             "sidecar": {"cluster": "c", "secret": "env:NOPE", "timeout": 50}}"#,
     );
     let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
@@ -345,7 +346,6 @@ fn levers_of_later_versions_are_unknown() {
         r#"{"batch":{}}"#,
         r#"{"trim":{"history":{}}}"#,
         r#"{"route":{"experiment":{}}}"#,
-        r#"{"cache":{"semantic":{"threshold":"auto"}}}"#,
         r#"{"cache":{"embedding":{}}}"#,
         r#"{"trim":{"input_tokens":{"limit":1,"over":"trim"}}}"#,
     ] {
@@ -411,6 +411,7 @@ fn questions_are_compared_by_meaning_only_where_that_is_asked_for() {
         ),
         (None, 500, 60)
     );
+    assert_eq!(default.auto, None);
     let plan = parse(
         r#"{"cache":{"semantic":{"threshold":0.985,"timeout":"40ms"}},
             "routes":[{"name":"a","match":{"path":"/a"},"cache":{"semantic":{"max_chars":80}}},
@@ -430,6 +431,10 @@ fn questions_are_compared_by_meaning_only_where_that_is_asked_for() {
     for (field, value) in [
         ("threshold", "0.4"),
         ("threshold", "1"),
+        ("threshold", "\"Auto\""),
+        ("threshold", "\".nan\""),
+        ("audit", "0.01"),
+        ("false_hits", "0.02"),
         ("max_chars", "0"),
         ("max_chars", "2001"),
         ("timeout", "\"11s\""),
@@ -441,6 +446,44 @@ fn questions_are_compared_by_meaning_only_where_that_is_asked_for() {
         let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(paths, [format!("cache.semantic.{field}")], "{value}");
     }
+}
+
+#[test]
+fn a_threshold_that_finds_itself_has_shares_and_a_fixed_one_has_none() {
+    let parsed = |json: &str| parse(json).unwrap();
+    let auto = |plan: &RoutePlan| {
+        let semantic = plan.cache.semantic.unwrap();
+        let shares = semantic.auto.map(|it| (it.audit_ppm, it.false_ppm));
+        (semantic.threshold_milli, shares)
+    };
+    let plan = parsed(
+        r#"{"cache":{"semantic":{"threshold":"auto","audit":"0.05"}},
+            "routes":[{"name":"a","match":{"path":"/a"},"cache":{"semantic":{"false_hits":0.001}}},
+                      {"name":"b","match":{"path":"/b"},"cache":{"semantic":{"threshold":0.97}}}]}"#,
+    );
+    assert_eq!(auto(&plan.default), (None, Some((50_000, 20_000))));
+    assert_eq!(auto(&plan.routes[0].1), (None, Some((50_000, 1_000))));
+    assert_eq!(auto(&plan.routes[1].1), (Some(970), None));
+    let alone = parsed(r#"{"cache":{"semantic":{"threshold":"auto"}}}"#);
+    assert_eq!(auto(&alone.default), (None, Some((10_000, 20_000))));
+    for (field, value) in [
+        ("audit", "0"),
+        ("audit", "0.6"),
+        ("audit", "\".nan\""),
+        ("false_hits", "0.0009"),
+        ("false_hits", "0.51"),
+        ("false_hits", "\"auto\""),
+    ] {
+        let found = faults(&format!(
+            r#"{{"cache":{{"semantic":{{"threshold":"auto","{field}":{value}}}}}}}"#
+        ));
+        let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(paths, [format!("cache.semantic.{field}")], "{value}");
+    }
+    let fixed = faults(
+        r#"{"cache":{},"routes":[{"name":"b","match":{"path":"/b"},"cache":{"semantic":{"threshold":0.97,"audit":0.1}}}]}"#,
+    );
+    assert_eq!(fixed[0].0, "routes[0].cache.semantic.audit");
 }
 
 #[test]

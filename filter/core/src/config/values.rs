@@ -162,47 +162,86 @@ impl<'de> Deserialize<'de> for Bytes {
 /// YAML's `.nan` and `.inf` and what is too large for a double come through: the field's range
 /// refuses them, and says what the field may be.
 pub(super) fn decimal<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<f64>, D::Error> {
-    struct Decimal;
-    impl Visitor<'_> for Decimal {
-        type Value = Option<f64>;
+    reader.deserialize_any(Decimal {
+        expected: "a number, like 0.3 or 12",
+        read: number,
+    })
+}
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a number, like 0.3 or 12")
-        }
+/// `auto`, or a number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum AutoOr {
+    Auto,
+    Number(f64),
+}
 
-        fn visit_unit<E: Error>(self) -> Result<Option<f64>, E> {
-            Ok(None)
-        }
+impl From<f64> for AutoOr {
+    fn from(number: f64) -> Self {
+        AutoOr::Number(number)
+    }
+}
 
-        fn visit_u64<E: Error>(self, value: u64) -> Result<Option<f64>, E> {
-            Ok(Some(value as f64))
-        }
+/// `auto`, or what [`decimal`] reads.
+pub(super) fn auto_or_decimal<'de, D: Deserializer<'de>>(
+    reader: D,
+) -> Result<Option<AutoOr>, D::Error> {
+    reader.deserialize_any(Decimal {
+        expected: "`auto` or a number, like 0.98",
+        read: |text| match text {
+            "auto" => Some(AutoOr::Auto),
+            text => number(text).map(AutoOr::Number),
+        },
+    })
+}
 
-        fn visit_i64<E: Error>(self, value: i64) -> Result<Option<f64>, E> {
-            Ok(Some(value as f64))
-        }
+fn number(text: &str) -> Option<f64> {
+    // Rust's parser also reads words: `inf`, `nan`.
+    let plain = text
+        .bytes()
+        .all(|b| b.is_ascii_digit() || b"+-.eE_".contains(&b));
+    match text.to_ascii_lowercase().as_str() {
+        ".nan" => Some(f64::NAN),
+        ".inf" | "+.inf" => Some(f64::INFINITY),
+        "-.inf" => Some(f64::NEG_INFINITY),
+        _ => text.replace('_', "").parse().ok().filter(|_| plain),
+    }
+}
 
-        fn visit_f64<E: Error>(self, value: f64) -> Result<Option<f64>, E> {
-            Ok(Some(value))
-        }
+/// Reads a number that may come as text.
+struct Decimal<T> {
+    expected: &'static str,
+    read: fn(&str) -> Option<T>,
+}
 
-        fn visit_str<E: Error>(self, value: &str) -> Result<Option<f64>, E> {
-            // Rust's parser also reads words: `inf`, `nan`.
-            let plain = value
-                .bytes()
-                .all(|b| b.is_ascii_digit() || b"+-.eE_".contains(&b));
-            match value.to_ascii_lowercase().as_str() {
-                ".nan" => Ok(Some(f64::NAN)),
-                ".inf" | "+.inf" => Ok(Some(f64::INFINITY)),
-                "-.inf" => Ok(Some(f64::NEG_INFINITY)),
-                _ => match value.replace('_', "").parse() {
-                    Ok(number) if plain => Ok(Some(number)),
-                    _ => Err(E::invalid_value(Unexpected::Str(value), &self)),
-                },
-            }
+impl<T: From<f64>> Visitor<'_> for Decimal<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Option<T>, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Option<T>, E> {
+        Ok(Some(T::from(value as f64)))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Option<T>, E> {
+        Ok(Some(T::from(value as f64)))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Option<T>, E> {
+        Ok(Some(T::from(value)))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Option<T>, E> {
+        match (self.read)(value) {
+            Some(read) => Ok(Some(read)),
+            None => Err(E::invalid_value(Unexpected::Str(value), &self)),
         }
     }
-    reader.deserialize_any(Decimal)
 }
 
 #[cfg(test)]

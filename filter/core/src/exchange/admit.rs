@@ -1,7 +1,7 @@
 //! Admission: the sidecar's word, or this process's counters, and then the request as it goes out.
 
 use sluice_wire::{
-    AdmitReply, AdmitRequest, CacheAsk, CacheResult, Frame, Question, Verdict, header, path,
+    AdmitReply, AdmitRequest, Auto, CacheAsk, CacheResult, Frame, Question, Verdict, header, path,
 };
 
 use super::decide::recount;
@@ -40,7 +40,8 @@ impl Facts {
 
     /// The question to look up, once.
     fn compare(&self, plan: &Plan) -> Option<Question> {
-        let semantic = self.route(plan).cache.semantic?;
+        let cache = &self.route(plan).cache;
+        let semantic = cache.semantic?;
         let first = self.looks_up() && self.under.is_none() && !self.compared;
         let scoped = self.options.iter().any(|option| option.scope.is_some());
         let text = self.question.as_ref().filter(|_| first && scoped)?;
@@ -48,6 +49,14 @@ impl Facts {
             text: text.clone(),
             max_ms: semantic.timeout_ms,
             threshold_milli: semantic.threshold_milli,
+            // In dry they all go upstream, so that each can be audited at no cost.
+            auto: semantic.auto.map(|auto| match cache.mode {
+                Mode::Dry => Auto {
+                    audit_ppm: 1_000_000,
+                    ..auto
+                },
+                _ => auto,
+            }),
         })
     }
 }
@@ -213,7 +222,12 @@ impl Exchange {
             return;
         };
         match head.verdict {
-            Verdict::Go { plan, lease, spare } => {
+            Verdict::Go {
+                plan,
+                lease,
+                spare,
+                audit,
+            } => {
                 facts.chosen = usize::from(plan);
                 if let Some(lease) = lease {
                     facts.unheard = false;
@@ -224,14 +238,23 @@ impl Exchange {
                 }
                 // In dry none goes out, and nobody reads the answer of a refresh.
                 let on = facts.route(&vm.plan).cache.mode == Mode::On && facts.under.is_none();
-                facts.spare = spare.filter(|_| on).and_then(|spare| {
-                    let answer = Stored {
-                        age_secs: spare.age_secs,
-                        entry: spare.entry,
-                        body,
-                    };
-                    Spare::hold(answer, &vm.spares)
+                let found = spare.filter(|_| on).map(|spare| Stored {
+                    age_secs: spare.age_secs,
+                    entry: spare.entry,
+                    body,
                 });
+                let audit = audit.filter(|_| facts.compared && facts.under.is_none());
+                facts.spare = match found {
+                    // Without it the audit could cost the client its answer.
+                    Some(found) if audit.is_some() && !Spare::fits(&found, &vm.spares) => {
+                        let result = (CacheResult::Semantic, None);
+                        return self.hit(found, result, vm, (host, effects));
+                    }
+                    found => found.and_then(|found| Spare::hold(found, &vm.spares)),
+                };
+                if let Some(audit) = audit {
+                    facts.audited(*audit, vm, effects);
+                }
                 self.go(vm, host, effects);
             }
             // Another one was faster, or upstream is to be spared.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use sluice_wire::{CacheResult, Charge, EntryHead, Lease, Outcome, Usage};
+use sluice_wire::{Audit, CacheResult, Charge, EntryHead, Lease, Outcome, Usage};
 
 use super::Headers;
 use super::guard::Guarded;
@@ -97,8 +97,10 @@ pub(super) struct Facts {
     pub(super) lease: Option<(String, Lease)>,
     /// The sidecar was asked for a lease and its answer was not heard.
     pub(super) unheard: bool,
-    /// An answer past its time, in case upstream fails.
+    /// An answer past its time, or the one that is audited, in case upstream fails.
     pub(super) spare: Option<Box<Spare>>,
+    /// It goes upstream to be compared with the stored answer of another question.
+    pub(super) audit: Option<Audit>,
     /// What the answer is built on.
     pub(super) tags: Vec<String>,
     /// What the guard knows of it.
@@ -130,7 +132,7 @@ pub(super) struct Facts {
     pub(super) answer: Option<Vec<u8>>,
 }
 
-/// An answer past its time that is held while upstream is asked.
+/// A stored answer that is held while upstream is asked.
 #[derive(Debug)]
 pub(super) struct Spare {
     pub(super) answer: Stored<Vec<u8>>,
@@ -138,12 +140,15 @@ pub(super) struct Spare {
 }
 
 impl Spare {
-    /// Holds `answer`, unless too much is held by this VM already: what it once took of memory it
-    /// keeps.
+    /// Whether there is room for `answer`: what this VM once took of memory it keeps.
+    pub(super) fn fits(answer: &Stored<&[u8]>, held: &Cell<usize>) -> bool {
+        held.get().saturating_add(answer.body.len()) <= SPARES
+    }
+
+    /// Holds `answer`, where there is room.
     pub(super) fn hold(answer: Stored<&[u8]>, held: &Rc<Cell<usize>>) -> Option<Box<Spare>> {
-        let all = held.get().saturating_add(answer.body.len());
-        (all <= SPARES).then(|| {
-            held.set(all);
+        Spare::fits(&answer, held).then(|| {
+            held.set(held.get() + answer.body.len());
             let answer = Stored {
                 age_secs: answer.age_secs,
                 entry: answer.entry,
@@ -226,6 +231,7 @@ impl Facts {
             lease: None,
             unheard: false,
             spare: None,
+            audit: None,
             tags: Vec::new(),
             guarded: Guarded::default(),
             cache: CacheResult::Off,

@@ -119,6 +119,7 @@ impl Exchange {
             });
             let release = facts.release(phase, store.is_some(), &plan);
             let settle = Settle {
+                audit: facts.audit.take().filter(|_| sent),
                 record: facts.record(&plan, &bill, estimated),
                 counted,
                 store,
@@ -149,6 +150,8 @@ impl Facts {
         let end = match (self.outcome, self.status) {
             _ if stored => LeaseEnd::Stored,
             _ if self.upstream_failed || phase == Phase::Queued => LeaseEnd::Failed,
+            // The audit was given up: upstream was not asked.
+            _ if self.cache == CacheResult::Semantic => LeaseEnd::Failed,
             (Outcome::Answered, _) => LeaseEnd::Uncacheable,
             // Each caller's own matter, such as its key.
             (Outcome::UpstreamError, status) if !matches!(status, 408 | 409 | 429 | 500..) => {

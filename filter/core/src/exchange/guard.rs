@@ -267,7 +267,10 @@ impl Exchange {
         let Some(obstacle) = obstacle else {
             return self.send(vm, effects);
         };
-        if let (Obstacle::Busy, Some(facts)) = (&obstacle, self.facts.as_mut()) {
+        // An audit waits for nothing: the answer is there.
+        let audits = |facts: &Facts| facts.audit.is_some() && facts.spare.is_some();
+        let waits = self.facts.as_deref_mut().filter(|facts| !audits(facts));
+        if let (Obstacle::Busy, Some(facts)) = (&obstacle, waits) {
             let misses = facts.misses(vm);
             let guard = vm.guards.entry(facts.route).or_default();
             if guard.upstream.queued < misses.queue && misses.wait_ns > 0 {
@@ -330,8 +333,16 @@ impl Exchange {
                 "Too many requests are being answered by the provider",
             ),
         };
+        let action = match self
+            .facts
+            .as_ref()
+            .is_some_and(|facts| facts.audit.is_some())
+        {
+            true => "semantic",
+            false => "stale",
+        };
         if self.stand_in(vm, effects) {
-            return effects.guarded(vm, family, "stale");
+            return effects.guarded(vm, family, action);
         }
         effects.guarded(vm, family, "reject");
         let secs = secs.max(1);

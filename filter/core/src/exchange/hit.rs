@@ -1,7 +1,7 @@
 //! Answers from what is stored: fresh, stale, another request's, a refusal that is remembered, or
 //! one past its time because upstream fails.
 
-use sluice_wire::{CacheResult, EntryHead, Lease, Outcome};
+use sluice_wire::{Audit, CacheResult, EntryHead, Lease, Outcome};
 
 use super::facts::{Facts, Stored};
 use super::{Effect, Effects, Exchange, Flow, Host, Label, Phase, Vm};
@@ -21,11 +21,8 @@ impl Exchange {
             return;
         };
         let dry = facts.route(&plan).cache.mode == Mode::Dry;
-        facts.dry_hit = dry;
         if dry {
-            // Where no model is asked, it would have saved a request and no dollar.
-            let endpoint = (Label::Endpoint, facts.format.name());
-            effects.count(vm, ("dry_hits", &[endpoint]), 1);
+            facts.hit_in_dry(vm, effects);
         }
         let told = match dry {
             true => None,
@@ -33,7 +30,9 @@ impl Exchange {
         };
         let Some((body, content_type)) = told else {
             // Its own answer, in the form that it asked for, is as good a refresh.
-            facts.lease = refresh.and_then(|lease| Some((facts.option()?.key.clone()?, lease)));
+            if let (Some(lease), Some(option)) = (refresh, facts.option()) {
+                facts.lease = option.key.clone().map(|key| (key, lease));
+            }
             // Nothing was reserved: ask once more, without a key.
             facts.asked_plainly = true;
             self.admit(vm, host, effects);
@@ -50,8 +49,8 @@ impl Exchange {
         );
     }
 
-    /// Answers with what is past its time, because upstream fails or must be spared. Says whether
-    /// there is such an answer.
+    /// Answers with what is past its time, or with what was to be audited, because upstream fails or
+    /// must be spared. Says whether there is such an answer.
     pub(super) fn stand_in(&mut self, vm: &mut Vm, effects: &mut Effects) -> bool {
         let Some(facts) = self.facts.as_mut() else {
             return false;
@@ -64,7 +63,11 @@ impl Exchange {
             return false;
         };
         let found = (spare.age_secs, &spare.entry);
-        self.respond(found, CacheResult::Stale, vm, (effects, body, content_type));
+        let result = match facts.audit.take() {
+            Some(_) => CacheResult::Semantic,
+            None => CacheResult::Stale,
+        };
+        self.respond(found, result, vm, (effects, body, content_type));
         true
     }
 
@@ -105,6 +108,23 @@ impl Exchange {
 }
 
 impl Facts {
+    fn hit_in_dry(&mut self, vm: &mut Vm, effects: &mut Effects) {
+        self.dry_hit = true;
+        // Where no model is asked, it would have saved a request and no dollar.
+        let endpoint = (Label::Endpoint, self.format.name());
+        effects.count(vm, ("dry_hits", &[endpoint]), 1);
+    }
+
+    /// It was a hit, and goes upstream all the same. In dry every hit does: what it costs is none of
+    /// the audit's.
+    pub(super) fn audited(&mut self, audit: Audit, vm: &mut Vm, effects: &mut Effects) {
+        match self.route(&vm.plan).cache.mode {
+            Mode::Dry => self.hit_in_dry(vm, effects),
+            _ => self.cache = CacheResult::Audit,
+        }
+        self.audit = Some(audit);
+    }
+
     /// A stored answer in the way that the client asked, and its content type.
     fn tell(&self, entry: &EntryHead, answer: &[u8]) -> Option<(Vec<u8>, &'static str)> {
         if entry.format != self.format.name() {

@@ -41,10 +41,14 @@ impl Exchange {
         };
         facts.status = status(headers);
         facts.hear((facts.status, retry_after_ns(headers)), vm, now_ns);
-        if matches!(facts.status, 429 | 500..) && facts.spare.is_some() {
+        // What was to be audited is as good as ever, whatever upstream has against the request.
+        let audited = facts.audit.is_some() && facts.status >= 400;
+        if (audited || matches!(facts.status, 429 | 500..)) && facts.spare.is_some() {
             facts.upstream_failed = true;
             if self.stand_in(vm, effects) {
-                effects.count(vm, ("stale_if_error", &[]), 1);
+                if !audited {
+                    effects.count(vm, ("stale_if_error", &[]), 1);
+                }
                 return;
             }
         }

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sluice_core::exchange::{Effect, Event, Exchange, Flow, Headers, Host, Vm};
-use sluice_wire::{AdmitReply, CacheResult, EntryHead, Frame, Lease, Spare, Usage, Verdict};
+use sluice_wire::{AdmitReply, Audit, CacheResult, EntryHead, Frame, Lease, Spare, Usage, Verdict};
 
 use crate::damage::damaged;
 use crate::round::Request;
@@ -83,6 +83,7 @@ fn verdict(rng: &mut Rng) -> Verdict {
                     plan,
                     lease: lease(rng),
                     spare: Some(Spare { age_secs, entry }),
+                    audit: rng.bool().then(Box::<Audit>::default),
                 };
             }
             Verdict::Hit {
@@ -97,6 +98,7 @@ fn verdict(rng: &mut Rng) -> Verdict {
             plan,
             lease: lease(rng),
             spare: None,
+            audit: rng.bool().then(Box::<Audit>::default),
         },
         4 | 5 => Verdict::Wait,
         _ => Verdict::go(plan),

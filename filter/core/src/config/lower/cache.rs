@@ -1,12 +1,17 @@
 //! `cache`: which answers are kept, for how long, and for whom.
 
-use sluice_wire::header;
+use sluice_wire::{Auto, header};
 
 use super::Lower;
 use crate::config::plan::{Caching, Refresh, Semantic};
 use crate::config::raw::{self, Mode};
+use crate::config::values::AutoOr;
 use crate::policy::tags;
 
+/// What shares of the answers by meaning may be audited, or be wrong. None audited would hold no
+/// rate, and no rate of wrong ones can be held at none.
+const LEAST_SHARE: f64 = 0.001;
+const MOST_SHARE: f64 = 0.5;
 /// Most headers that a route adds to the key.
 const MOST_HEADERS: usize = 16;
 
@@ -122,15 +127,39 @@ impl Lower<'_> {
     }
 
     fn semantic(&mut self, path: &str, raw: &raw::Semantic) -> Option<Semantic> {
-        let threshold_milli = raw.threshold.map(|found| {
-            if !(0.5..=0.99).contains(&found) {
+        let threshold_milli = match raw.threshold {
+            Some(AutoOr::Number(found)) => {
+                if !(0.5..=0.99).contains(&found) {
+                    self.fault(
+                        &format!("{path}.threshold"),
+                        format!("found {found}, expected 0.5 to 0.99, a probability, or `auto`"),
+                    );
+                }
+                Some((found * 1000.0).round() as u16)
+            }
+            Some(AutoOr::Auto) | None => None,
+        };
+        let auto = raw.threshold == Some(AutoOr::Auto);
+        let mut share = |name: &str, found: Option<f64>, default: f64| {
+            let share = found.unwrap_or(default);
+            if found.is_some() && !auto {
                 self.fault(
-                    &format!("{path}.threshold"),
-                    format!("found {found}, expected 0.5 to 0.99, a probability"),
+                    &format!("{path}.{name}"),
+                    format!("found {share} beside a fixed threshold, expected `threshold: auto`"),
                 );
             }
-            (found * 1000.0).round() as u16
-        });
+            if !(LEAST_SHARE..=MOST_SHARE).contains(&share) {
+                self.fault(
+                    &format!("{path}.{name}"),
+                    format!("found {share}, expected {LEAST_SHARE} to {MOST_SHARE}, a share"),
+                );
+            }
+            (share * 1e6).round() as u32
+        };
+        let shares = Auto {
+            audit_ppm: share("audit", raw.audit, 0.01),
+            false_ppm: share("false_hits", raw.false_hits, 0.02),
+        };
         let max_chars = raw.max_chars.map_or(500, |count| count.0);
         if !(1..=2000).contains(&max_chars) {
             self.fault(
@@ -143,6 +172,7 @@ impl Lower<'_> {
         let on = self.switch(&format!("{path}.mode"), raw.mode);
         on.then_some(Semantic {
             threshold_milli,
+            auto: auto.then_some(shares),
             max_chars: max_chars as usize,
             timeout_ms,
         })

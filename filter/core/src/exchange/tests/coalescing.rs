@@ -28,6 +28,7 @@ fn leader(spare: bool) -> Verdict {
             age_secs: 700,
             entry: entry(200),
         }),
+        audit: None,
     }
 }
 
