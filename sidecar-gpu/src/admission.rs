@@ -1,10 +1,11 @@
 //! May a request go? Its answer from cache, or the lease on it, or a wait for another's; then its
 //! budgets.
 //!
-//! For each plan in turn: a fresh answer is told at once. A stale one is told too, and one request
-//! gets the lease to refresh it. Otherwise the first to ask takes the lease and goes on to its
-//! budgets; who comes while it is held is told to wait, and holds nothing meanwhile. A plan whose
-//! budget sends the request to the small tier gives its lease back.
+//! For each plan in turn: a fresh answer is told at once, and so are the vectors of an embedding
+//! request where all are there. A stale answer is told too, and one request gets the lease to refresh
+//! it. Otherwise the first to ask takes the lease and goes on to its budgets; who comes while it is
+//! held is told to wait, and holds nothing meanwhile. A plan whose budget sends the request to the
+//! small tier gives its lease back.
 //!
 //! Between the exact miss and the lease the question is looked up by meaning, in the time that the
 //! filter gives it. Some of what is found is audited: the request goes as a miss does, with what was
@@ -23,6 +24,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::app::App;
 use crate::budget::{Ask, Decision, Id};
 use crate::cache::{Age, Entry, Found, Key};
+use crate::inputs::{self, Known};
 use crate::lease::{Lease, Seat, Signal, Take};
 use crate::semantic::Told;
 
@@ -50,6 +52,8 @@ pub(crate) struct Asked {
     pub(crate) behind: bool,
     /// Upstream fails: any answer will do, and no lease is taken.
     pub(crate) failing: bool,
+    /// Most bytes of vectors that it takes; 0 asks only which are there.
+    pub(crate) vector_bytes: u32,
 }
 
 /// One way to serve it.
@@ -58,6 +62,8 @@ pub(crate) struct Way {
     pub(crate) key: Option<Key>,
     /// What must be equal for the answer to another question to do.
     pub(crate) scope: Option<Key>,
+    /// Keys of an embedding request's inputs.
+    pub(crate) inputs: Vec<Key>,
     pub(crate) charges: Vec<Charge>,
 }
 
@@ -74,10 +80,11 @@ pub(crate) struct Wording {
 }
 
 impl Asked {
-    /// Tells the observer of re-asks. Who is told to count asks again, and a refresh is nobody's
-    /// question.
+    /// Tells the observer of re-asks. Who is told to count asks again, a refresh is nobody's
+    /// question, and of a request that is taken apart no answer is kept.
     pub(crate) fn observe(&self, app: &App, decided: &Decided) {
-        let first = self.plans.first().and_then(|way| way.key);
+        let first = self.plans.first().filter(|way| way.inputs.is_empty());
+        let first = first.and_then(|way| way.key);
         if let Some(key) = first.filter(|_| self.under.is_none() && decided.name() != "count") {
             app.observer.asked(&self.route, &key, app.clock.now_ms());
         }
@@ -101,8 +108,8 @@ impl Asked {
 
 /// What was decided.
 pub(crate) enum Decided {
-    /// To be told to the filter, with the bytes of an answer where there is one.
-    Reply(AdmitReply, Option<Arc<Entry>>),
+    /// To be told to the filter, with what there is of an answer: one entry, or one for each vector.
+    Reply(Box<AdmitReply>, Vec<Arc<Entry>>),
     /// Another request is fetching the answer to this plan's key.
     Wait(u8, Key),
 }
@@ -138,17 +145,27 @@ pub(crate) async fn decide(app: &Arc<App>, asked: &Asked) -> Decided {
     let until = Instant::now() + patience.unwrap_or_default().min(MAX_WAIT);
     for (plan, (index, way)) in (0_u8..).zip(asked.plans.iter().enumerate()) {
         let charges = &way.charges;
-        let (held, spare, audit) = match cached(app, asked, (way, until)).await {
+        let (held, spare, audit, known) = match cached(app, asked, (way, until)).await {
             Cached::Answer {
                 entry,
                 result,
                 refresh,
             } => {
                 let verdict = hit(app, plan, &entry, (result, refresh));
-                return Decided::Reply(AdmitReply { verdict, over }, Some(entry));
+                return Decided::Reply(reply(verdict, over), vec![entry]);
+            }
+            Cached::Vectors(known) => {
+                let mut reply = reply(known.hit(plan), over);
+                reply.vectors = Some(known.told);
+                return Decided::Reply(reply, known.entries);
             }
             Cached::Wait(key) => return Decided::Wait(plan, key),
-            Cached::Nothing { held, spare, audit } => (held, spare, audit),
+            Cached::Nothing {
+                held,
+                spare,
+                audit,
+                known,
+            } => (held, spare, audit, known),
         };
         let ask = Ask {
             id: asked.id,
@@ -166,7 +183,7 @@ pub(crate) async fn decide(app: &Arc<App>, asked: &Asked) -> Decided {
             && !matches!(decision, Decision::Go { .. })
         {
             let verdict = hit(app, plan, entry, (CacheResult::Semantic, None));
-            return Decided::Reply(AdmitReply { verdict, over }, spare);
+            return Decided::Reply(reply(verdict, over), spare.into_iter().collect());
         }
         let verdict = match decision {
             Decision::SmallTier { over: rules } => {
@@ -175,17 +192,29 @@ pub(crate) async fn decide(app: &Arc<App>, asked: &Asked) -> Decided {
             }
             Decision::Go { over: rules } => {
                 note(rules, "counted");
+                let lease = held.map(|held| held.keep().into());
+                if let Some(known) = known {
+                    let verdict = Verdict::Go {
+                        plan,
+                        lease,
+                        spare: None,
+                        audit: None,
+                    };
+                    let mut reply = reply(verdict, over);
+                    reply.vectors = Some(known.told);
+                    return Decided::Reply(reply, known.entries);
+                }
                 let spare_head = spare.as_ref().map(|entry| Spare {
                     age_secs: age_secs(app, entry),
                     entry: entry.head.clone(),
                 });
                 let verdict = Verdict::Go {
                     plan,
-                    lease: held.map(|held| held.keep().into()),
+                    lease,
                     spare: spare_head,
                     audit: audit.map(Box::new),
                 };
-                return Decided::Reply(AdmitReply { verdict, over }, spare);
+                return Decided::Reply(reply(verdict, over), spare.into_iter().collect());
             }
             // It asks again under the same id, and has its lease still.
             Decision::Count => {
@@ -202,12 +231,19 @@ pub(crate) async fn decide(app: &Arc<App>, asked: &Asked) -> Decided {
                 }
             }
         };
-        return Decided::Reply(AdmitReply { verdict, over }, None);
+        return Decided::Reply(reply(verdict, over), Vec::new());
     }
     // The last plan never asks for a smaller one, so this is not reached.
     let plan = u8::try_from(asked.plans.len().saturating_sub(1)).unwrap_or(0);
-    let verdict = Verdict::go(plan);
-    Decided::Reply(AdmitReply { verdict, over }, None)
+    Decided::Reply(reply(Verdict::go(plan), over), Vec::new())
+}
+
+fn reply(verdict: Verdict, over: Vec<u16>) -> Box<AdmitReply> {
+    Box::new(AdmitReply {
+        verdict,
+        over,
+        vectors: None,
+    })
 }
 
 /// Decides, once another request's answer is there, or that request is given up; or says after
@@ -218,13 +254,13 @@ pub(crate) async fn wait(app: &Arc<App>, asked: &Asked, patience: Duration) -> D
     loop {
         let (plan, key) = match decide(app, asked).await {
             Decided::Wait(plan, key) => (plan, key),
-            Decided::Reply(reply, entry) => {
+            Decided::Reply(reply, entries) => {
                 app.metrics.waited(match reply.verdict {
                     Verdict::Hit { .. } => "answered",
                     Verdict::Go { .. } => "took_over",
                     _ => "stopped",
                 });
-                return Decided::Reply(coalesced(reply), entry);
+                return Decided::Reply(coalesced(reply), entries);
             }
         };
         let seat = match &mut place {
@@ -252,8 +288,7 @@ pub(crate) async fn wait(app: &Arc<App>, asked: &Asked, patience: Duration) -> D
             Ok(Signal::Answered(entry)) if entry.age(app.clock.now_ms()) == Age::Fresh => {
                 app.metrics.waited("answered");
                 let verdict = hit(app, plan, &entry, (CacheResult::Coalesced, None));
-                let over = Vec::new();
-                return Decided::Reply(AdmitReply { verdict, over }, Some(entry));
+                return Decided::Reply(reply(verdict, Vec::new()), vec![entry]);
             }
             Ok(_) => {}
             Err(_) => {
@@ -286,7 +321,7 @@ async fn watch(app: Arc<App>, (key, room): (Key, u64)) {
 }
 
 /// What was found when waiting came from another request.
-fn coalesced(mut reply: AdmitReply) -> AdmitReply {
+fn coalesced(mut reply: Box<AdmitReply>) -> Box<AdmitReply> {
     if let Verdict::Hit { result, .. } = &mut reply.verdict
         && *result == CacheResult::Hit
     {
@@ -324,12 +359,16 @@ enum Cached {
         result: CacheResult,
         refresh: Option<Lease>,
     },
+    /// All that an embedding request asks for.
+    Vectors(Known),
     Wait(Key),
     Nothing {
         held: Option<Held>,
         spare: Option<Arc<Entry>>,
         /// `spare` would have done, and is audited.
         audit: Option<Audit>,
+        /// What is there of an embedding request's inputs.
+        known: Option<Known>,
     },
 }
 
@@ -339,6 +378,15 @@ impl Cached {
             entry,
             result,
             refresh: None,
+        }
+    }
+
+    fn nothing(held: Option<Held>, spare: Option<Arc<Entry>>, audit: Option<Audit>) -> Cached {
+        Cached::Nothing {
+            held,
+            spare,
+            audit,
+            known: None,
         }
     }
 }
@@ -368,12 +416,37 @@ impl Drop for Held {
 }
 
 async fn cached(app: &Arc<App>, asked: &Asked, (way, until): (&Way, Instant)) -> Cached {
-    let nothing = Cached::Nothing {
-        held: None,
-        spare: None,
-        audit: None,
+    let since_ms = app.clock.now_ms();
+    let known = match inputs::look_up(app, &way.inputs, asked).await {
+        Some(known) if known.all => return Cached::Vectors(known),
+        known => known,
     };
-    let Some(key) = way.key else { return nothing };
+    let (held, spare, audit) = match whole(app, asked, (way, until)).await {
+        Cached::Nothing {
+            held, spare, audit, ..
+        } => (held, spare, audit),
+        other => return other,
+    };
+    let known = match &held {
+        Some(_) => inputs::look_again(app, &way.inputs, (asked, known, since_ms)).await,
+        None => known,
+    };
+    match known {
+        Some(known) if known.all => Cached::Vectors(known),
+        known => Cached::Nothing {
+            held,
+            spare,
+            audit,
+            known,
+        },
+    }
+}
+
+/// What is known of a request's answer as a whole.
+async fn whole(app: &Arc<App>, asked: &Asked, (way, until): (&Way, Instant)) -> Cached {
+    let Some(key) = way.key else {
+        return Cached::nothing(None, None, None);
+    };
     let now_ms = app.clock.now_ms();
     let (entry, age) = match look_up(app, key, now_ms).await {
         Some(entry) => {
@@ -408,11 +481,7 @@ async fn cached(app: &Arc<App>, asked: &Asked, (way, until): (&Way, Instant)) ->
         },
     };
     if asked.lease_ms == 0 || asked.failing {
-        return Cached::Nothing {
-            held: None,
-            spare: entry,
-            audit,
-        };
+        return Cached::nothing(None, entry, audit);
     }
     let holder = asked.under.map_or(asked.id, |lease| lease.holder);
     let take = app.leases.take(key, holder, (now_ms, asked.lease_ms)).await;
@@ -424,13 +493,7 @@ async fn cached(app: &Arc<App>, asked: &Asked, (way, until): (&Way, Instant)) ->
     let serves = age == Age::Stale && asked.under.is_none();
     let lease = match take {
         Take::Taken(lease) => lease,
-        Take::Open => {
-            return Cached::Nothing {
-                held: None,
-                spare: entry,
-                audit,
-            };
-        }
+        Take::Open => return Cached::nothing(None, entry, audit),
         Take::Busy => {
             return match entry {
                 // An audit waits for nobody.
@@ -460,11 +523,7 @@ async fn cached(app: &Arc<App>, asked: &Asked, (way, until): (&Way, Instant)) ->
             result: CacheResult::Stale,
             refresh: Some(held.keep()),
         },
-        spare => Cached::Nothing {
-            held: Some(held),
-            spare,
-            audit,
-        },
+        spare => Cached::nothing(Some(held), spare, audit),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sluice_wire::{LeaseEnd, Store, limit};
@@ -386,7 +386,7 @@ impl App {
         let int = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let budgets = self.local.gauges();
         let ledger = self.ledger.stats();
-        let load = |it: &std::sync::atomic::AtomicU64| int(it.load(Ordering::Relaxed));
+        let load = |it: &AtomicU64| int(it.load(Ordering::Relaxed));
         let mut readings = vec![
             (
                 "leases_held",
@@ -455,6 +455,9 @@ impl App {
             ),
         ];
         if let Some(semantic) = &self.semantic {
+            let [hits, misses] = &semantic.embedded;
+            let of = |it: &AtomicU64| it.load(Ordering::Relaxed);
+            self.metrics.embedded((of(hits), of(misses)));
             let size = semantic.size();
             readings.extend([
                 (

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod http;
+mod inputs;
 pub mod lease;
 pub mod ledger;
 pub mod metrics;

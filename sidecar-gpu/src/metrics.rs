@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +39,13 @@ pub struct Word {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Rule {
     rule: String,
+    result: &'static str,
+}
+
+/// Who embeds, and what was known.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Item {
+    source: &'static str,
     result: &'static str,
 }
 
@@ -87,6 +94,7 @@ pub struct Metrics {
     registry: Registry,
     admits: Family<Word, Count>,
     lookups: Family<Word, Count>,
+    items: Family<Item, Count>,
     settled: Family<Word, Count>,
     refused: Family<Word, Count>,
     stored: Family<Word, Count>,
@@ -139,6 +147,7 @@ impl Metrics {
             registry,
             admits: Family::default(),
             lookups: Family::default(),
+            items: Family::default(),
             settled: Family::default(),
             refused: Family::default(),
             stored: Family::default(),
@@ -178,6 +187,11 @@ impl Metrics {
             "cache_lookups",
             "Cache look-ups by result",
             self.lookups.clone(),
+        );
+        it.register(
+            "embedding_items",
+            "Texts to embed, for clients and for the semantic cache, by what was known of them",
+            self.items.clone(),
         );
         it.register(
             "cache_stores",
@@ -298,9 +312,28 @@ impl Metrics {
         self.admit_seconds.observe(took.as_secs_f64());
     }
 
+    /// How many questions of the semantic cache had a vector, and how many were embedded, since the
+    /// start.
+    pub fn embedded(&self, (hits, misses): (u64, u64)) {
+        for (result, number) in [("hit", hits), ("miss", misses)] {
+            let source = "internal";
+            let counter = self.items.get_or_create(&Item { source, result });
+            counter.inner().fetch_max(number, Ordering::Relaxed);
+        }
+    }
+
     /// A key was looked up.
     pub fn looked_up(&self, result: &'static str) {
         self.lookups.get_or_create(&Word { result }).inc();
+    }
+
+    /// Texts to embed were looked up.
+    pub fn items(&self, source: &'static str, result: &'static str, number: u64) {
+        if number > 0 {
+            self.items
+                .get_or_create(&Item { source, result })
+                .inc_by(number);
+        }
     }
 
     /// A question was looked up by meaning.

@@ -2,6 +2,7 @@
 Envoy with Sluice in front of it."""
 
 import json
+import time
 import uuid
 
 import openai
@@ -288,6 +289,38 @@ def embeddings_come_as_floats():
         encoding_format="float",
     )
     expect(len(short.data[0].embedding) == 64, short)
+
+
+def known_inputs_of_a_batch_stay_what_they_were():
+    def embed(texts, **more):
+        raw = client.embeddings.with_raw_response.create(
+            model="text-embedding-3-small", input=texts, dimensions=64, **more
+        )
+        vectors = [item.embedding for item in raw.parse().data]
+        return vectors, raw.headers.get("x-sluice-cache")
+
+    def same(one, other):
+        # The client asks for base64 of f32 unless it is told otherwise.
+        return all(abs(a - b) <= 1e-7 for a, b in zip(one, other, strict=True))
+
+    known = [f"[{nonce}] overdraft", f"[{nonce}] mortgage"]
+    (overdraft, mortgage), _ = embed(known)
+    deadline = time.monotonic() + 20
+    while args.cached and time.monotonic() < deadline:
+        # Vectors are stored in the background.
+        _, result = embed(known)
+        if result == "hit":
+            break
+        time.sleep(0.05)
+    mixed, result = embed([f"[{nonce}] insurance", known[1]])
+    expect(same(mixed[1], mortgage), (mixed[1], mortgage))
+    expect(not same(mixed[0], mortgage), mixed[0])
+    if args.cached:
+        expect(result == "partial", result)
+    numbers, result = embed(known, encoding_format="float")
+    expect(same(numbers[0], overdraft) and same(numbers[1], mortgage), numbers)
+    if args.cached:
+        expect(result == "hit", result)
 
 
 def legacy_completions_work():

@@ -13,3 +13,4 @@ pub mod policy;
 pub mod settler;
 pub mod sse;
 pub mod tokens;
+pub mod vectors;

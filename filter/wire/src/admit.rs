@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::CacheResult;
 use crate::settle::EntryHead;
 
-/// May this request go, and is its answer known already?
+/// May this request go, and is its answer known already? The keys of its plans' inputs follow the
+/// frame's head, [`crate::limit::KEY`] bytes each, one plan's after another's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AdmitRequest {
     /// Idempotent request id, 32 hex digits; the reservation and later the ledger record carry it.
@@ -51,6 +52,18 @@ pub struct CacheAsk {
     /// the same can be told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub question: Option<Question>,
+    /// Most bytes of vectors that the reply may have, where a plan has inputs: if those that are
+    /// there take more, none is told. 0 asks only which are there.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub vector_bytes: u32,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the form that serde asks for"
+)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What is asked, for a look-up by meaning among the questions of the same [`Plan::scope`].
@@ -109,6 +122,10 @@ pub struct Plan {
     /// with the answer to another question: everything in the key but that question.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
+    /// Of an embedding request: how many different inputs it has. Each is looked up by itself, and
+    /// the request has its answer when all are there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub inputs: u32,
     /// Budgets that this plan draws on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub charges: Vec<Charge>,
@@ -235,7 +252,7 @@ pub enum Over {
 }
 
 /// What the sidecar decided. On [`Verdict::Hit`], and on [`Verdict::Go`] with a spare, the answer's
-/// bytes follow the frame's head.
+/// bytes follow the frame's head; where it tells of [`Vectors`], theirs do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdmitReply {
     /// The decision.
@@ -243,6 +260,24 @@ pub struct AdmitReply {
     /// Rules that are over their limit without stopping the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub over: Vec<u16>,
+    /// The inputs of the verdict's plan that are there: on [`Verdict::Hit`] all of them. There is
+    /// no spare beside them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vectors: Option<Vectors>,
+}
+
+/// Inputs of an embedding request that were computed before, all of one revision of a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vectors {
+    /// Which, rising: the number of each among the plan's inputs, and the prompt tokens that it
+    /// took. Never empty.
+    pub found: Vec<(u16, u32)>,
+    /// Bytes of each vector, as it was stored.
+    pub len: u32,
+    /// What upstream called the model that computed them.
+    pub model: String,
+    /// Age of the oldest in seconds.
+    pub age_secs: u64,
 }
 
 /// The sidecar's decision about a request.
@@ -335,6 +370,33 @@ mod tests {
             (1_796_083_200, 1_798_761_600)
         );
         assert_eq!(Window::Month.around(0), (0, 2_678_400));
+    }
+
+    #[test]
+    fn what_is_said_of_inputs_is_said_only_where_there_are_some() {
+        let ask = AdmitRequest {
+            plans: vec![Plan::default()],
+            ..AdmitRequest::default()
+        };
+        let told = serde_json::to_string(&ask).unwrap();
+        assert!(
+            !told.contains("inputs") && !told.contains("vector"),
+            "{told}"
+        );
+        assert_eq!(serde_json::from_str::<AdmitRequest>(&told).unwrap(), ask);
+        let reply = AdmitReply {
+            verdict: Verdict::go(0),
+            over: vec![],
+            vectors: Some(Vectors {
+                found: vec![(0, 7), (2047, 8191)],
+                len: 12,
+                model: "m".to_owned(),
+                age_secs: 3,
+            }),
+        };
+        let told = serde_json::to_string(&reply).unwrap();
+        assert!(told.contains("[[0,7],[2047,8191]]"), "{told}");
+        assert_eq!(serde_json::from_str::<AdmitReply>(&told).unwrap(), reply);
     }
 
     #[test]

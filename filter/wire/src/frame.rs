@@ -75,6 +75,7 @@ mod tests {
         let head = AdmitReply {
             verdict: Verdict::go(1),
             over: vec![3],
+            vectors: None,
         };
         let bytes = Frame {
             head: head.clone(),

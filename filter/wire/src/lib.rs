@@ -12,7 +12,7 @@ mod settle;
 
 pub use admit::{
     AdmitReply, AdmitRequest, Audit, Auto, CacheAsk, Charge, Lease, Over, Plan, Question, Spare,
-    Unit, Verdict, Window,
+    Unit, Vectors, Verdict, Window,
 };
 pub use frame::{Frame, FrameError};
 pub use invalidate::{Invalidate, Invalidated, scoped_tag};
@@ -20,6 +20,7 @@ pub use money::Usd;
 pub use record::{CacheResult, Lever, Outcome, Record, Savings, Usage};
 pub use settle::{
     Answered, Counted, EntryHead, LeaseEnd, Release, Settle, SettleReply, SettleRequest, Store,
+    StoreVectors,
 };
 
 /// Version of this protocol. The filter sends it in [`header::WIRE`]; the sidecar refuses another
@@ -68,12 +69,19 @@ pub mod path {
 
 /// What the sidecar takes in one call. It refuses more with 413 (bytes) or 400 (items).
 pub mod limit {
-    /// Bytes of an admit.
-    pub const ADMIT_BODY: usize = 64 * 1024;
+    /// Bytes of an admit: two plans with the keys of [`INPUTS`], and room for the rest.
+    pub const ADMIT_BODY: usize = 64 * 1024 + 2 * INPUTS * KEY;
     /// Bytes of a settle, answers included.
     pub const SETTLE_BODY: usize = 16 * 1024 * 1024;
     /// Items of a settle.
     pub const SETTLE_ITEMS: usize = 1000;
+    /// Bytes of a key where it stands in a body.
+    pub const KEY: usize = 32;
+    /// Inputs of one embedding request that are looked up: as many as OpenAI takes ("Create
+    /// embeddings", `input`).
+    pub const INPUTS: usize = 2048;
+    /// Bytes of the vectors that one request stores, keys included; those past it are not kept.
+    pub const VECTORS: usize = 4 * 1024 * 1024;
     /// Tags of one answer; one that has more is not kept.
     pub const TAGS: usize = 32;
     /// Bytes of a tag, without its tenant; an answer with a longer one is not kept.

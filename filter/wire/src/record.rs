@@ -130,6 +130,8 @@ pub enum CacheResult {
     /// Asked upstream although the answer to a question that means the same is stored, to see
     /// whether the two say the same.
     Audit,
+    /// Of an embedding request's inputs some were there, and upstream was asked for the others.
+    Partial,
     /// Looked up, not there.
     Miss,
     /// Fetched behind a stale answer that went out before: nobody waited for it.
@@ -143,13 +145,14 @@ pub enum CacheResult {
 
 impl CacheResult {
     /// All of them.
-    pub const ALL: [CacheResult; 10] = [
+    pub const ALL: [CacheResult; 11] = [
         CacheResult::Hit,
         CacheResult::Semantic,
         CacheResult::Stale,
         CacheResult::Coalesced,
         CacheResult::Negative,
         CacheResult::Audit,
+        CacheResult::Partial,
         CacheResult::Miss,
         CacheResult::Refresh,
         CacheResult::Bypass,
@@ -162,6 +165,7 @@ impl CacheResult {
         !matches!(
             self,
             CacheResult::Audit
+                | CacheResult::Partial
                 | CacheResult::Miss
                 | CacheResult::Refresh
                 | CacheResult::Bypass
@@ -179,6 +183,7 @@ impl CacheResult {
             CacheResult::Coalesced => "coalesced",
             CacheResult::Negative => "negative",
             CacheResult::Audit => "audit",
+            CacheResult::Partial => "partial",
             CacheResult::Miss => "miss",
             CacheResult::Refresh => "refresh",
             CacheResult::Bypass => "bypass",
@@ -257,7 +262,8 @@ pub struct Record {
     /// Age of the stored answer in seconds, where one was told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub age_secs: Option<u64>,
-    /// Tokens; on a cache hit those that the stored answer took.
+    /// Tokens; on a cache hit those that the stored answer took. Where the cache answered a part,
+    /// those that upstream worked for.
     pub usage: Usage,
     /// `usage` is an estimate, because upstream reported none.
     pub estimated: bool,

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Audit, Lease, Record, Unit, Usage, Usd, Window};
 
-/// A batch of finished requests. The bytes of the answers to store follow the frame's head, one
-/// after another in the order of `items`, each `Store::len` long.
+/// A batch of finished requests. The bytes to store follow the frame's head, one item's after
+/// another's in the order of `items`, each [`Settle::body_len`] long.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SettleRequest {
     /// What is settled, oldest first.
@@ -23,12 +23,30 @@ pub struct Settle {
     /// The answer, where it is to be stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<Store>,
+    /// What was computed of an embedding request's inputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vectors: Option<StoreVectors>,
     /// The lease that ends with this request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<Release>,
     /// The audit that this request was; the answer is in `store`, where it can be compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<Audit>,
+}
+
+impl Settle {
+    /// Bytes that follow the head for this item: the answer's, then the vectors'.
+    #[must_use]
+    pub fn body_len(&self) -> u64 {
+        let answer = self.store.as_ref().map_or(0, |store| store.len);
+        let vectors = self.vectors.as_ref().map_or(0, StoreVectors::body_len);
+        answer.saturating_add(vectors)
+    }
+
+    /// Gives up what was to be stored; the request is settled all the same.
+    pub fn store_nothing(&mut self) {
+        (self.store, self.vectors) = (None, None);
+    }
 }
 
 /// The end of a lease.
@@ -90,6 +108,35 @@ pub struct Store {
     /// The question that it answers, where others that ask the same may be answered with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub question: Option<Answered>,
+}
+
+/// Vectors to keep, one for each input that upstream computed. Their bytes are key, vector, key,
+/// vector, …
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreVectors {
+    /// As in [`Store::ttl_secs`].
+    pub ttl_secs: u64,
+    /// As in [`Store::stale_if_error_secs`].
+    #[serde(default)]
+    pub stale_if_error_secs: u64,
+    /// As in [`Store::tags`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// What upstream called the model.
+    pub model: String,
+    /// Bytes of each vector.
+    pub len: u32,
+    /// Prompt tokens of each input.
+    pub tokens: Vec<u32>,
+}
+
+impl StoreVectors {
+    /// Bytes of keys and vectors together.
+    #[must_use]
+    pub fn body_len(&self) -> u64 {
+        let each = crate::limit::KEY as u64 + u64::from(self.len);
+        each.saturating_mul(self.tokens.len() as u64)
+    }
 }
 
 /// A question whose answer is stored.
@@ -154,4 +201,34 @@ pub struct SettleReply {
     pub booked: u32,
     /// Items that were booked before; nothing was changed.
     pub repeated: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_the_head_is_as_long_as_an_item_says() {
+        let mut settle = Settle {
+            store: Some(Store {
+                len: 5,
+                ..Store::default()
+            }),
+            vectors: Some(StoreVectors {
+                len: 6144,
+                tokens: vec![3, 9],
+                ..StoreVectors::default()
+            }),
+            ..Settle::default()
+        };
+        assert_eq!(settle.body_len(), 5 + 2 * (32 + 6144));
+        settle.store_nothing();
+        assert_eq!((settle.body_len(), settle), (0, Settle::default()));
+        let endless = StoreVectors {
+            len: u32::MAX,
+            tokens: vec![0; 3],
+            ..StoreVectors::default()
+        };
+        assert_eq!(endless.body_len(), 3 * (32 + u64::from(u32::MAX)));
+    }
 }

@@ -188,6 +188,50 @@ impl CacheStore for Layered {
         })
     }
 
+    fn get_all<'a>(
+        &'a self,
+        keys: &'a [Key],
+        now_ms: u64,
+    ) -> BoxFuture<'a, Result<Vec<Found>, StoreError>> {
+        Box::pin(async move {
+            let versions: Vec<_> = keys.iter().map(|key| self.version(*key)).collect();
+            let subscribed = self.subscribed.load(Ordering::SeqCst);
+            let mut found = match subscribed {
+                true => self.local.look_up_all(keys, now_ms).await,
+                false => vec![Found::Miss; keys.len()],
+            };
+            let is_there = |found: &Found| matches!(found, Found::Entry(_));
+            let missing: Vec<usize> = (0..keys.len())
+                .filter(|&at| !is_there(&found[at]))
+                .collect();
+            let asked: Vec<Key> = missing.iter().map(|&at| keys[at]).collect();
+            if asked.is_empty() {
+                return Ok(found);
+            }
+            match self.redis.fetch_all(&asked, now_ms).await {
+                Ok(list) => {
+                    for (&at, (one, bytes)) in missing.iter().zip(list) {
+                        if let (Found::Entry(entry), true) = (&one, subscribed) {
+                            let until_ms = now_ms.saturating_add(self.life_ms).min(entry.keep_ms);
+                            self.keep(keys[at], (&bytes, until_ms), versions[at]);
+                        }
+                        found[at] = one;
+                    }
+                    Ok(found)
+                }
+                Err(error) => {
+                    if !subscribed {
+                        found = self.local.look_up_all(keys, now_ms).await;
+                    }
+                    match found.iter().any(is_there) {
+                        true => Ok(found),
+                        false => Err(error),
+                    }
+                }
+            }
+        })
+    }
+
     /// Only what is read is kept here as well: most answers are never asked for again.
     fn put(&self, key: Key, entry: Entry) -> BoxFuture<'_, Result<Put, StoreError>> {
         let token = entry.token;

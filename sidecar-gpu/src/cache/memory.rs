@@ -7,7 +7,7 @@ use moka::sync::Cache;
 
 use super::counts::{Counts, count};
 use super::stamps::{self, Stamps};
-use super::{Age, CacheStore, Entry, Found, Key, Layer, Put, codec, encoded};
+use super::{Age, CacheStore, Entry, Found, Key, Layer, Put, TURN, codec, encoded};
 use crate::store::StoreError;
 
 /// What an entry costs beside its bytes: its key, moka's nodes and what allocation adds. The long
@@ -80,6 +80,18 @@ impl MemoryCache {
         }
     }
 
+    /// The entries of `keys`, in their order.
+    pub(super) async fn look_up_all(&self, keys: &[Key], now_ms: u64) -> Vec<Found> {
+        let mut found = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(TURN) {
+            found.extend(keys.iter().map(|key| self.look_up(*key, now_ms)));
+            if found.len() >= TURN {
+                tokio::task::yield_now().await;
+            }
+        }
+        found
+    }
+
     /// Keeps an entry's `bytes` until `until_ms`, unless a later lease's are there.
     pub(super) fn keep(&self, key: Key, bytes: &[u8], until_ms: u64) -> Put {
         let token = codec::token(bytes);
@@ -140,6 +152,14 @@ impl MemoryCache {
 impl CacheStore for MemoryCache {
     fn get(&self, key: Key, now_ms: u64) -> BoxFuture<'_, Result<Found, StoreError>> {
         Box::pin(std::future::ready(Ok(self.look_up(key, now_ms))))
+    }
+
+    fn get_all<'a>(
+        &'a self,
+        keys: &'a [Key],
+        now_ms: u64,
+    ) -> BoxFuture<'a, Result<Vec<Found>, StoreError>> {
+        Box::pin(async move { Ok(self.look_up_all(keys, now_ms).await) })
     }
 
     fn put(&self, key: Key, entry: Entry) -> BoxFuture<'_, Result<Put, StoreError>> {

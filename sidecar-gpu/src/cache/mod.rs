@@ -32,6 +32,9 @@ pub const MAX_TTL_SECS: u64 = 30 * 86_400;
 /// Answers larger than this are packed on a thread that no other call waits for.
 const LARGE: usize = 256 << 10;
 
+/// Entries that are unpacked before other calls have their turn: a millisecond's work at most.
+const TURN: usize = 64;
+
 /// A key: 32 bytes, 64 hex digits on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key([u8; 32]);
@@ -156,10 +159,29 @@ pub enum Put {
     Refused,
 }
 
+/// The word in metrics for what became of an entry.
+pub(crate) fn name(put: &Result<Put, StoreError>) -> &'static str {
+    match put {
+        Ok(Put::Stored) => "stored",
+        Ok(Put::Fenced) => "fenced",
+        Ok(Put::Voided) => "voided",
+        Ok(Put::Refused) => "refused",
+        Err(_) => "error",
+    }
+}
+
 /// Where answers are kept.
 pub trait CacheStore: Send + Sync {
     /// Looks `key` up.
     fn get(&self, key: Key, now_ms: u64) -> BoxFuture<'_, Result<Found, StoreError>>;
+
+    /// [`CacheStore::get`] for each of `keys`, in their order: one question to a shared store, and
+    /// not one each.
+    fn get_all<'a>(
+        &'a self,
+        keys: &'a [Key],
+        now_ms: u64,
+    ) -> BoxFuture<'a, Result<Vec<Found>, StoreError>>;
 
     /// Keeps `entry` until it is over, or until there is no room; unless what is there already has
     /// a higher token.

@@ -6,6 +6,7 @@
 //! or lost with a server) therefore voids its answers: forgetting costs a miss, never a stale
 //! answer.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -13,11 +14,13 @@ use redis::Script;
 
 use super::counts::{Counts, count};
 use super::stamps::{self, everyones};
-use super::{Age, CacheStore, Corrupt, Entry, Found, Key, Layer, Put, codec, encoded};
+use super::{Age, CacheStore, Corrupt, Entry, Found, Key, Layer, Put, TURN, codec, encoded};
 use crate::store::{Link, StoreError};
 
 /// How much longer than a look-up storing may take: no request waits for it.
 const UNHURRIED: u32 = 20;
+/// Keys that are looked up together in the time for one: of more, each such number has it again.
+const KEYS_IN_TIME: usize = 256;
 /// How much longer a stamp lives than what was built on its tag: longer than any request is under
 /// way.
 const SLACK_MS: u64 = 86_400_000;
@@ -202,6 +205,92 @@ impl RedisCache {
         Ok((found, bytes))
     }
 
+    /// The entries of `keys` and their bytes, in their order. The client asks each server of a
+    /// cluster for those that it has, at the same time.
+    pub(super) async fn fetch_all(
+        &self,
+        keys: &[Key],
+        now_ms: u64,
+    ) -> Result<Vec<(Found, Vec<u8>)>, StoreError> {
+        let names: Vec<_> = keys.iter().map(|key| name(*key)).collect();
+        let command = redis::cmd("MGET").arg(names).take();
+        let patience = 1 + u32::try_from(keys.len() / KEYS_IN_TIME).unwrap_or(u32::MAX - 1);
+        let values: Vec<Option<Vec<u8>>> = self
+            .link
+            .call(patience, async |mut redis| {
+                command.query_async(&mut redis).await
+            })
+            .await?;
+        if values.len() != keys.len() {
+            return Err(StoreError::Nonsense {
+                expected: "a value for each key",
+                found: format!("{} for {}", values.len(), keys.len()),
+            });
+        }
+        let mut all = Vec::with_capacity(keys.len());
+        for (at, (key, value)) in keys.iter().zip(values).enumerate() {
+            if at % TURN == TURN - 1 {
+                tokio::task::yield_now().await;
+            }
+            let bytes = value.unwrap_or_default();
+            let entry = match bytes.is_empty() {
+                true => None,
+                false => Some(Entry::decode(&bytes)),
+            };
+            let found = match entry {
+                Some(Ok(entry)) if entry.age(now_ms) != Age::Over => Found::Entry(Arc::new(entry)),
+                Some(Err(why)) => {
+                    self.counts.corrupt(&why);
+                    self.forget(*key, &why).await;
+                    Found::Corrupt
+                }
+                _ => {
+                    count(&self.counts.misses);
+                    Found::Miss
+                }
+            };
+            all.push((found, bytes));
+        }
+        self.void(&mut all).await?;
+        Ok(all)
+    }
+
+    /// Counts the entries, and makes misses of those that were built on what has changed since.
+    async fn void(&self, all: &mut [(Found, Vec<u8>)]) -> Result<(), StoreError> {
+        let tags = |found: &Found| match found {
+            Found::Entry(entry) => stamps_of(&entry.tags),
+            _ => Vec::new(),
+        };
+        let mut stamps: Vec<String> = all.iter().flat_map(|(found, _)| tags(found)).collect();
+        stamps.sort_unstable();
+        stamps.dedup();
+        let times: Vec<Option<u64>> = match stamps.is_empty() {
+            true => Vec::new(),
+            false => {
+                let command = redis::cmd("MGET").arg(&stamps).take();
+                self.link
+                    .call(1, async |mut redis| command.query_async(&mut redis).await)
+                    .await?
+            }
+        };
+        let changed: HashMap<String, Option<u64>> = stamps.into_iter().zip(times).collect();
+        for (found, _) in all {
+            let Found::Entry(entry) = found else { continue };
+            let stands = stamps_of(&entry.tags).iter().all(|stamp| {
+                let at = changed.get(stamp).copied().flatten();
+                at.is_some_and(|at| at < entry.built_ms)
+            });
+            count(match stands {
+                true => &self.counts.hits,
+                false => &self.counts.voided,
+            });
+            if !stands {
+                *found = Found::Miss;
+            }
+        }
+        Ok(())
+    }
+
     /// Drops a damaged entry of ours: its token could fence off what comes after. What another
     /// program or version wrote is its own: it stays until it is written over.
     async fn forget(&self, key: Key, why: &Corrupt) {
@@ -287,6 +376,17 @@ impl RedisCache {
 impl CacheStore for RedisCache {
     fn get(&self, key: Key, now_ms: u64) -> BoxFuture<'_, Result<Found, StoreError>> {
         Box::pin(async move { Ok(self.fetch(key, now_ms).await?.0) })
+    }
+
+    fn get_all<'a>(
+        &'a self,
+        keys: &'a [Key],
+        now_ms: u64,
+    ) -> BoxFuture<'a, Result<Vec<Found>, StoreError>> {
+        Box::pin(async move {
+            let all = self.fetch_all(keys, now_ms).await?;
+            Ok(all.into_iter().map(|(found, _)| found).collect())
+        })
     }
 
     fn put(&self, key: Key, entry: Entry) -> BoxFuture<'_, Result<Put, StoreError>> {

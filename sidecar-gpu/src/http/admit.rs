@@ -1,6 +1,7 @@
 //! `POST /v1/admit`: the answer from cache, or a reservation, or a refusal; `POST /v1/wait`: the
 //! same, once another request's answer is there.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use super::{ApiError, Kind, body};
 use crate::admission::{self, Asked, Decided, Way, Wording};
 use crate::app::App;
 use crate::budget::MAX_HOLD_SECS;
+use crate::cache::Key;
 use crate::lease::Lease;
 
 /// Most charges of one plan.
@@ -48,15 +50,22 @@ fn refuse(app: &App, error: ApiError) -> Response {
 }
 
 fn told(app: &App, decided: Decided) -> Response {
-    let (head, entry) = match decided {
-        Decided::Reply(reply, entry) => (reply, entry),
+    let (head, entries) = match decided {
+        Decided::Reply(reply, entries) => (*reply, entries),
         Decided::Wait(..) => {
-            let over = Vec::new();
-            let verdict = Verdict::Wait;
-            (AdmitReply { verdict, over }, None)
+            let head = AdmitReply {
+                verdict: Verdict::Wait,
+                over: Vec::new(),
+                vectors: None,
+            };
+            (head, Vec::new())
         }
     };
-    let body = entry.as_ref().map_or(&[][..], |entry| &entry.body);
+    let body = match entries.as_slice() {
+        [] => Cow::Borrowed(&[][..]),
+        [entry] => Cow::Borrowed(&*entry.body),
+        vectors => vectors.iter().flat_map(|it| &it.body).copied().collect(),
+    };
     match (Frame { head, body }).encode() {
         Ok(bytes) => ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response(),
         Err(error) => refuse(app, ApiError::new(Kind::Internal, error.to_string())),
@@ -87,6 +96,14 @@ fn check(bytes: &[u8]) -> Result<(Asked, Duration), ApiError> {
         ));
     }
     let mut plans = Vec::with_capacity(head.plans.len());
+    let (keys, odd) = frame.body.as_chunks::<{ limit::KEY }>();
+    let asked: usize = head.plans.iter().map(|plan| plan.inputs as usize).sum();
+    if !odd.is_empty() || keys.len() != asked {
+        let found = frame.body.len();
+        let message = format!("expected the keys of {asked} inputs, found {found} bytes");
+        return Err(fault("body", message));
+    }
+    let mut keys = keys.iter().map(|bytes| Key::new(*bytes));
     for (index, plan) in head.plans.into_iter().enumerate() {
         let charges = format!("plans[{index}].charges");
         if plan.charges.len() > MAX_CHARGES {
@@ -107,9 +124,14 @@ fn check(bytes: &[u8]) -> Result<(Asked, Duration), ApiError> {
         let key = key.map_err(|error| fault(&format!("plans[{index}].key"), error))?;
         let scope = plan.scope.as_deref().map(str::parse).transpose();
         let scope = scope.map_err(|error| fault(&format!("plans[{index}].scope"), error))?;
+        if plan.inputs as usize > limit::INPUTS {
+            let message = format!("expected at most {}, found {}", limit::INPUTS, plan.inputs);
+            return Err(fault(&format!("plans[{index}].inputs"), message));
+        }
         plans.push(Way {
             key,
             scope,
+            inputs: keys.by_ref().take(plan.inputs as usize).collect(),
             charges: plan.charges,
         });
     }
@@ -134,6 +156,7 @@ fn check(bytes: &[u8]) -> Result<(Asked, Duration), ApiError> {
         under,
         behind: cache.behind,
         failing: cache.failing,
+        vector_bytes: cache.vector_bytes,
     };
     Ok((asked, Duration::from_millis(u64::from(cache.wait_ms))))
 }

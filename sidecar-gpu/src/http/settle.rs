@@ -9,12 +9,15 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::future::join_all;
-use sluice_wire::{Frame, LeaseEnd, Settle, SettleReply, SettleRequest, limit};
+use sluice_wire::{
+    EntryHead, Frame, LeaseEnd, Settle, SettleReply, SettleRequest, StoreVectors, limit,
+};
 
 use super::{ApiError, Kind, body};
 use crate::app::App;
 use crate::budget::{Claim, Id, Spend};
-use crate::cache::{Entry, Found, Key, MAX_TTL_SECS, Put};
+use crate::cache::{self, Entry, Found, Key, MAX_TTL_SECS, Put};
+use crate::inputs;
 use crate::lease::{Lease, Signal};
 use crate::ledger::{Booking, LedgerError};
 use crate::semantic::Agreement;
@@ -44,6 +47,7 @@ struct Item {
     id: Id,
     settle: Settle,
     answer: Option<(Key, Bytes)>,
+    vectors: Vec<(Key, Bytes)>,
     /// Scope of the question that it answers.
     scope: Option<Key>,
     release: Option<(Key, Lease, LeaseEnd)>,
@@ -128,6 +132,12 @@ fn check(bytes: &Bytes) -> Result<Vec<Item>, ApiError> {
                 Some((key, rest.split_to(len)))
             }
         };
+        let vectors = match &settle.vectors {
+            None => Vec::new(),
+            Some(store) => {
+                vectors(store, &mut rest).map_err(|message| fault(at("vectors.tokens"), message))?
+            }
+        };
         let question = settle.store.as_ref().and_then(|it| it.question.as_ref());
         let scope = question.map(|it| it.scope.parse()).transpose();
         let scope = scope.map_err(|error| fault(at("store.question.scope"), error))?;
@@ -158,6 +168,7 @@ fn check(bytes: &Bytes) -> Result<Vec<Item>, ApiError> {
             id,
             settle,
             answer,
+            vectors,
             scope,
             release,
             audit,
@@ -172,6 +183,27 @@ fn check(bytes: &Bytes) -> Result<Vec<Item>, ApiError> {
         );
         Err(fault("body".to_owned(), message))
     }
+}
+
+/// Takes an item's vectors off what is left of the body.
+fn vectors(store: &StoreVectors, rest: &mut Bytes) -> Result<Vec<(Key, Bytes)>, String> {
+    let count = store.tokens.len();
+    if count > limit::INPUTS {
+        return Err(format!("expected at most {}, found {count}", limit::INPUTS));
+    }
+    let len = store.body_len();
+    if len > rest.len() as u64 {
+        return Err(format!(
+            "expected {len} bytes of vectors, found {}",
+            rest.len()
+        ));
+    }
+    let mut one = || {
+        let mut key = [0; limit::KEY];
+        key.copy_from_slice(&rest.split_to(limit::KEY));
+        (Key::new(key), rest.split_to(store.len as usize))
+    };
+    Ok((0..count).map(|_| one()).collect())
 }
 
 async fn book(app: &Arc<App>, mut items: Vec<Item>) -> Result<SettleReply, ApiError> {
@@ -243,37 +275,23 @@ async fn keep(app: &Arc<App>, item: &Item, now_ms: u64) {
         && store.ttl_secs > 0
     {
         app.observe(*key, &item.settle.record.route, (store, body));
-        let built_ms = item.settle.record.at_ms.min(now_ms);
-        let fresh_ms = until(now_ms, store.ttl_secs);
-        let stale_ms = until(fresh_ms, store.stale_secs);
-        let keep_ms = until(fresh_ms, store.stale_if_error_secs).max(stale_ms);
         let entry = Entry {
-            stored_ms: now_ms,
-            built_ms,
-            fresh_ms,
-            stale_ms,
-            keep_ms,
-            // Without a lease the later request wins; a filter's clock that is ahead wins nothing.
-            token: match item.release {
-                Some((_, lease, _)) if lease.token > 0 => lease.token,
-                _ => built_ms.saturating_mul(1000),
-            },
             tags: store.tags.clone(),
             head: store.entry.clone(),
             body: body.clone(),
+            ..timed(
+                item,
+                (store.ttl_secs, store.stale_secs, store.stale_if_error_secs),
+                now_ms,
+            )
         };
+        let keep_ms = entry.keep_ms;
         let awaited = app
             .waiting
             .anyone(*key)
             .then(|| (*key, Arc::new(entry.clone())));
         let put = app.cache.put(*key, entry).await;
-        app.metrics.stored(match put {
-            Ok(Put::Stored) => "stored",
-            Ok(Put::Fenced) => "fenced",
-            Ok(Put::Voided) => "voided",
-            Ok(Put::Refused) => "refused",
-            Err(_) => "error",
-        });
+        app.metrics.stored(cache::name(&put));
         if matches!(put, Ok(Put::Stored)) {
             keep_question(app, item, (*key, keep_ms));
         }
@@ -281,6 +299,10 @@ async fn keep(app: &Arc<App>, item: &Item, now_ms: u64) {
         if !matches!(put, Ok(Put::Fenced | Put::Voided)) {
             told = awaited;
         }
+    }
+    if let Some(store) = item.settle.vectors.as_ref().filter(|it| it.ttl_secs > 0) {
+        let like = timed(item, (store.ttl_secs, 0, store.stale_if_error_secs), now_ms);
+        inputs::keep(app, store, (&item.vectors, &like)).await;
     }
     if let Some((key, lease, end)) = item.release {
         app.leases.end(key, lease, (end, now_ms)).await;
@@ -290,6 +312,29 @@ async fn keep(app: &Arc<App>, item: &Item, now_ms: u64) {
     }
     if let Some((key, entry)) = told {
         app.waiting.tell(key, Signal::Answered(entry));
+    }
+}
+
+/// An entry without content that lives so many seconds: fresh, stale beyond that, and kept beyond
+/// `fresh` for an upstream that fails.
+fn timed(item: &Item, (fresh, stale, if_error): (u64, u64, u64), now_ms: u64) -> Entry {
+    let built_ms = item.settle.record.at_ms.min(now_ms);
+    let fresh_ms = until(now_ms, fresh);
+    let stale_ms = until(fresh_ms, stale);
+    Entry {
+        stored_ms: now_ms,
+        built_ms,
+        fresh_ms,
+        stale_ms,
+        keep_ms: until(fresh_ms, if_error).max(stale_ms),
+        // Without a lease the later request wins; a filter's clock that is ahead wins nothing.
+        token: match item.release {
+            Some((_, lease, _)) if lease.token > 0 => lease.token,
+            _ => built_ms.saturating_mul(1000),
+        },
+        tags: Vec::new(),
+        head: EntryHead::default(),
+        body: Bytes::new(),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use moka::sync::Cache;
@@ -68,6 +69,8 @@ pub struct SemanticCache {
     words: Option<Vocabulary>,
     index: Index,
     recent: Cache<String, Arc<Row>>,
+    /// Questions whose vector was among `recent`, and those that were embedded.
+    pub(crate) embedded: [AtomicU64; 2],
     file: Option<PathBuf>,
     storing: Arc<Semaphore>,
     judging: Semaphore,
@@ -153,6 +156,7 @@ impl SemanticCache {
                     text.saturating_add(row).saturating_add(200)
                 })
                 .build(),
+            embedded: Default::default(),
             file: None,
             storing: Arc::new(Semaphore::new(STORING)),
             judging: Semaphore::new(JUDGING),
@@ -232,7 +236,9 @@ impl SemanticCache {
         if text.len() > MAX_BYTES {
             return Err(Told::plain("too_long"));
         }
-        if let Some(row) = self.recent.get(text) {
+        let known = self.recent.get(text);
+        self.embedded[usize::from(known.is_none())].fetch_add(1, Ordering::Relaxed);
+        if let Some(row) = known {
             return Ok(row);
         }
         let mut vectors = self

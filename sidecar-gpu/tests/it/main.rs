@@ -13,6 +13,7 @@ mod cache;
 mod coalescing;
 mod commands;
 mod common;
+mod embeddings;
 mod layers;
 mod mtls;
 mod one_ledger;

@@ -40,6 +40,7 @@ pub(crate) fn asks((n, k): (u128, u8), scope: u8, text: &str) -> AdmitRequest {
         key: Some(key(k)),
         scope: Some(key(scope)),
         charges: Vec::new(),
+        ..Plan::default()
     };
     AdmitRequest {
         cache: CacheAsk {

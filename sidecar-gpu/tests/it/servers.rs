@@ -9,6 +9,7 @@ use sluice_wire::{Over, Verdict};
 use crate::common::{
     OPERATOR, Redis, Sidecar, ask, charge, id, item, key, plan, tagged, until, with_answer,
 };
+use crate::embeddings;
 use crate::mtls::{authority, issue};
 
 /// Ports that were free a moment ago: Redis cannot choose its own.
@@ -181,13 +182,18 @@ async fn a_cluster_spreads_answers_and_keeps_budgets_tags_and_layers() {
     assert_eq!(kept.iter().sum::<usize>(), 30);
     assert!(kept.iter().all(|&it| it > 0), "{kept:?}");
 
+    // Vectors lie on all servers too, and are asked for at once.
+    let inputs: Vec<u8> = (90..120).collect();
+    embeddings::keep(&one, 400, &inputs).await;
+    assert_eq!(embeddings::found_of(&two, 401, &inputs).await, inputs.len());
+
     // Budgets are shared; a batch is one pipeline.
     let budget = || plan(None, vec![charge(100, 60, Over::Reject)]);
     let (reply, _) = one.admit(&ask(101, vec![budget()])).await;
-    assert_eq!(reply.verdict, Verdict::go(0), "the answers above used 30");
+    assert_eq!(reply.verdict, Verdict::go(0), "the answers above used 31");
     let (reply, _) = two.admit(&ask(102, vec![budget()])).await;
     assert!(
-        matches!(reply.verdict, Verdict::Over { used: 90, .. }),
+        matches!(reply.verdict, Verdict::Over { used: 91, .. }),
         "{reply:?}"
     );
     let batch = (200..210).map(|n| item(n, 1)).collect();

@@ -9,6 +9,7 @@ use sluice_wire::{Auto, Over, Unit, Usage, Usd, Window};
 use super::raw::{Mode, OnFailure, OverSpend, Per, RouteKind, Scope};
 use crate::exchange::Headers;
 use crate::tokens::Encoding;
+use crate::vectors::Dtype;
 
 /// The whole config, validated.
 #[derive(Clone, Debug)]
@@ -436,6 +437,9 @@ pub struct Caching {
     pub max_temperature: f64,
     /// Answers to questions that ask the same; None: only to equal requests.
     pub semantic: Option<Semantic>,
+    /// Embedding requests are looked up input by input, and their vectors kept so wide; None: as a
+    /// whole.
+    pub embedding: Option<Dtype>,
     /// Request headers (lower case) that are in the key beside those of the format; in order.
     pub headers: Vec<String>,
     /// Tags of every answer, for all tenants: invalidating one drops them.
@@ -456,6 +460,7 @@ impl Default for Caching {
             max_answer: 256 << 10,
             max_temperature: 1.0,
             semantic: None,
+            embedding: Some(Dtype::F32),
             headers: Vec::new(),
             tags: Vec::new(),
         }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use sluice_wire::{Over, Window};
 
 use super::values::{AutoOr, Bytes, Count, Millis, auto_or_decimal, decimal};
+use crate::vectors::Dtype;
 
 /// How far a lever goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -249,6 +250,7 @@ pub(crate) struct Caching {
     pub(crate) mode: Option<Mode>,
     pub(crate) exact: Option<Exact>,
     pub(crate) semantic: Option<Semantic>,
+    pub(crate) embedding: Option<Embedding>,
     pub(crate) scope: Option<Scope>,
     pub(crate) coalesce: Option<Coalesce>,
     pub(crate) negative: Option<Negative>,
@@ -286,6 +288,13 @@ impl Semantic {
     fn is_fixed(&self) -> bool {
         matches!(self.threshold, Some(AutoOr::Number(_)))
     }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+pub(crate) struct Embedding {
+    pub(crate) mode: Option<Mode>,
+    pub(crate) dtype: Option<Dtype>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -451,6 +460,14 @@ pub(crate) fn overlay_caching(base: Option<&Caching>, over: Option<&Caching>) ->
                     .or(base.false_hits.filter(|_| !over.is_fixed())),
                 max_chars: over.max_chars.or(base.max_chars),
                 timeout: over.timeout.or(base.timeout),
+            },
+        ),
+        embedding: both(
+            base.embedding.as_ref(),
+            over.embedding.as_ref(),
+            |base, over| Embedding {
+                mode: over.mode.or(base.mode),
+                dtype: over.dtype.or(base.dtype),
             },
         ),
         coalesce: both(

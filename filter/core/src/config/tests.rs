@@ -4,6 +4,7 @@ use sluice_wire::{Over, Unit, Usage, Usd, Window};
 
 use super::*;
 use crate::exchange::Headers;
+use crate::vectors::Dtype;
 
 pub(super) fn parse(json: &str) -> Result<Plan, Faults> {
     let env = |name: &str| (name == "SLUICE_SECRET").then(|| "s3cret".to_owned());
@@ -47,7 +48,8 @@ pub(super) const FULL: &str = r#"{
   ],
   "reserve": {"output_tokens": 128, "hold": "2m"},
   "cache": {"exact": {"ttl": "10m", "max_answer": "256KiB", "max_temperature": 1.0}, "scope": "tenant",
-            "semantic": {"threshold": "auto", "audit": 0.01, "false_hits": 0.02}},
+            "semantic": {"threshold": "auto", "audit": 0.01, "false_hits": 0.02},
+            "embedding": {"mode": "on", "dtype": "f32"}},
   "limits": {"request_body": "8MiB"},
   "routes": [
     {"name": "internal", "match": {"host": "*.acme.com", "path": "/v1/chat/*", "headers": {"X-Team": "ml"}},
@@ -346,7 +348,6 @@ fn levers_of_later_versions_are_unknown() {
         r#"{"batch":{}}"#,
         r#"{"trim":{"history":{}}}"#,
         r#"{"route":{"experiment":{}}}"#,
-        r#"{"cache":{"embedding":{}}}"#,
         r#"{"trim":{"input_tokens":{"limit":1,"over":"trim"}}}"#,
     ] {
         assert!(parse(json).is_err(), "{json}");
@@ -395,6 +396,42 @@ fn a_fault_where_secrets_are_does_not_quote_what_it_found() {
     }
     let told = Plan::parse(br#"{"budgets":"7 a day"}"#, &|_| None).unwrap_err();
     assert!(told.to_string().contains("expected"), "{told}");
+}
+
+#[test]
+fn embeddings_are_kept_by_input_unless_that_is_off() {
+    let kept = |json: &str| parse(json).unwrap().default.cache.embedding;
+    assert_eq!(kept(r#"{"cache":{}}"#), Some(Dtype::F32));
+    assert_eq!(
+        kept(r#"{"cache":{"embedding":{"dtype":"f16"}}}"#),
+        Some(Dtype::F16)
+    );
+    assert_eq!(
+        kept(r#"{"cache":{"embedding":{"mode":"off","dtype":"f16"}}}"#),
+        None
+    );
+    let plan = parse(
+        r#"{"cache":{"embedding":{"dtype":"f16"}},
+            "routes":[{"name":"a","match":{"path":"/a"},"cache":{"embedding":{"mode":"on"}}},
+                      {"name":"b","match":{"path":"/b"},"cache":{"embedding":{"mode":"off"}}}]}"#,
+    )
+    .unwrap();
+    assert_eq!(plan.routes[0].1.cache.embedding, Some(Dtype::F16));
+    assert_eq!(plan.routes[1].1.cache.embedding, None);
+    for (field, value, expected) in [
+        ("dtype", "\"f64\"", "expected `f32` or `f16`"),
+        ("mode", "\"dry\"", "expected `on` or `off`"),
+        ("bytes", "2", "unknown field `bytes`"),
+    ] {
+        let found = faults(&format!(
+            r#"{{"cache":{{"embedding":{{"{field}":{value}}}}}}}"#
+        ));
+        let [(path, message)] = found.as_slice() else {
+            panic!("{found:?}");
+        };
+        assert_eq!(path, &format!("cache.embedding.{field}"));
+        assert!(message.contains(expected), "{message}");
+    }
 }
 
 #[test]

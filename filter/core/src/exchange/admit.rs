@@ -1,7 +1,8 @@
 //! Admission: the sidecar's word, or this process's counters, and then the request as it goes out.
 
 use sluice_wire::{
-    AdmitReply, AdmitRequest, Auto, CacheAsk, CacheResult, Frame, Question, Verdict, header, path,
+    AdmitReply, AdmitRequest, Auto, CacheAsk, CacheResult, Frame, Question, Verdict, header, limit,
+    path,
 };
 
 use super::decide::recount;
@@ -14,6 +15,10 @@ use crate::policy::budget::{self, Local};
 /// Longest wait of one call: a sidecar that stands still costs no more than this and the time for
 /// an answer.
 const STEP_MS: u32 = 2000;
+
+/// Inputs that are looked up in a millisecond beyond the usual time: some KiB each, which are
+/// fetched, sent and read.
+const INPUTS_PER_MS: usize = 16;
 
 /// How often a request asks on, beyond once a step.
 const WAITS: u16 = 12;
@@ -123,6 +128,10 @@ impl Exchange {
                 .map(|option| sluice_wire::Plan {
                     key: option.key.clone().filter(|_| lookup),
                     scope: option.scope.clone().filter(|_| question.is_some()),
+                    inputs: match lookup {
+                        true => u32::try_from(option.inputs.len()).unwrap_or(u32::MAX),
+                        false => 0,
+                    },
                     charges: option.charges.clone(),
                 })
                 .collect(),
@@ -133,11 +142,17 @@ impl Exchange {
                 behind: vm.refreshes(facts),
                 failing: facts.guarded.any_answer || facts.upstream_fails(vm, host),
                 question,
+                vector_bytes: facts.vector_room(&plan),
             },
         };
+        let mut keys = Vec::new();
+        for option in facts.options.iter().filter(|_| lookup) {
+            keys.extend(option.inputs.iter().flatten());
+        }
+        let inputs_ms = keys.len() / limit::KEY / INPUTS_PER_MS;
         match (Frame {
             head: request,
-            body: b"",
+            body: keys,
         })
         .encode()
         {
@@ -153,7 +168,8 @@ impl Exchange {
                     timeout_ms: sidecar
                         .timeout_ms
                         .saturating_add(wait_ms)
-                        .saturating_add(compare_ms),
+                        .saturating_add(compare_ms)
+                        .saturating_add(u32::try_from(inputs_ms).unwrap_or(u32::MAX)),
                 });
                 effects.flow = super::Flow::Pause;
             }
@@ -191,6 +207,13 @@ impl Exchange {
                 Verdict::Hit { plan, .. } if !self.looked_up(*plan) => None,
                 Verdict::Over { rule, .. } if usize::from(*rule) >= vm.plan.budgets.len() => None,
                 Verdict::Wait if !self.may_wait(&vm.plan) => None,
+                _ if !self
+                    .facts
+                    .as_ref()
+                    .is_some_and(|facts| facts.vectors_fit(&frame.head, frame.body, &vm.plan)) =>
+                {
+                    None
+                }
                 _ => Some(frame),
             }
         });
@@ -221,6 +244,7 @@ impl Exchange {
         let Some(facts) = self.facts.as_mut() else {
             return;
         };
+        let vectors = head.vectors;
         match head.verdict {
             Verdict::Go {
                 plan,
@@ -242,6 +266,7 @@ impl Exchange {
                     age_secs: spare.age_secs,
                     entry: spare.entry,
                     body,
+                    vectors: None,
                 });
                 let audit = audit.filter(|_| facts.compared && facts.under.is_none());
                 facts.spare = match found {
@@ -254,6 +279,9 @@ impl Exchange {
                 };
                 if let Some(audit) = audit {
                     facts.audited(*audit, vm, effects);
+                }
+                if let Some(vectors) = vectors {
+                    facts.partly(vectors, body, vm, effects);
                 }
                 self.go(vm, host, effects);
             }
@@ -271,6 +299,7 @@ impl Exchange {
                     age_secs,
                     entry,
                     body,
+                    vectors,
                 };
                 let result = match result.answers() {
                     true => result,
@@ -498,19 +527,20 @@ impl Exchange {
     }
 
     /// Sends the request upstream as the chosen option wants it.
-    pub(super) fn send(&mut self, vm: &Vm, effects: &mut Effects) {
+    pub(super) fn send(&mut self, vm: &mut Vm, effects: &mut Effects) {
         let Some(facts) = self.facts.as_mut() else {
             return;
         };
         self.phase = Phase::Sent;
+        let unknown = facts.unknown_places();
+        effects.items(vm, "miss", unknown);
+        let part = facts.take_apart();
         facts.body = String::new();
         facts.hiding = facts.usage_edit.is_some();
         let chosen = facts.chosen;
-        if let Some(body) = facts
-            .options
-            .get_mut(chosen)
-            .and_then(|option| option.body.take())
-        {
+        let option = facts.options.get_mut(chosen);
+        let body = option.and_then(|option| option.body.take());
+        if let Some(body) = part.or(body) {
             effects.list.push(Effect::ReplaceRequestBody(body));
         }
         let on = facts.route(&vm.plan).route.mode == Mode::On;

@@ -5,6 +5,7 @@ use sluice_wire::{CacheResult, Over, Usage};
 
 use super::facts::{CacheWish, Facts, Option_};
 use super::guard::Then;
+use super::inputs::Inputs;
 use super::{Effects, Host, Label, Vm};
 use crate::config::{Mode, Plan, RoutePlan};
 use crate::formats::{self, ApiError, ErrorKind, Request};
@@ -84,6 +85,7 @@ pub(super) fn decide(
         small = small.and_then(|small| choice::allowed(&plan, route, &ask, small).ok());
     }
     facts.question = question(facts, request, route);
+    facts.inputs = Inputs::of(facts, request, route);
     facts.options = vec![option(facts, request, route, &plan, first)];
     if let Some(small) = small
         && facts.options.iter().all(|option| option.choice != small)
@@ -96,7 +98,8 @@ pub(super) fn decide(
         let small = option(facts, request, route, &plan, small);
         facts.options.push(small);
     }
-    if facts.options.iter().any(Option_::estimated) {
+    let takes_apart = facts.inputs.as_ref().is_some_and(Inputs::several);
+    if takes_apart && route.cache.mode == Mode::On || facts.options.iter().any(Option_::estimated) {
         facts.body = request.body.to_owned();
     }
     facts.cache = match (route.cache.mode, plan.sidecar.is_some()) {
@@ -264,6 +267,10 @@ fn option(
         true => cache_key::exact(&input),
         false => None,
     };
+    let inputs = match (&facts.inputs, &key) {
+        (Some(inputs), Some(_)) => inputs.keys(&input),
+        _ => Vec::new(),
+    };
     let question = facts.question.as_ref().and_then(|_| request.question());
     let scope = question
         .filter(|_| key.is_some())
@@ -286,19 +293,26 @@ fn option(
             charge.over = Over::Shadow;
         }
     }
-    let body = edited(facts, request, &choice);
+    let body = edited(facts, request, (&choice, None));
     Option_ {
         choice,
         key,
         scope,
+        inputs,
         charges,
         body,
     }
 }
 
-/// The body as a choice sends it; None where nothing changes.
-fn edited(facts: &Facts, request: &Request<'_>, choice: &Choice) -> Option<Vec<u8>> {
+/// The body as a choice sends it, with another `input` where there is one; None where nothing
+/// changes.
+fn edited(
+    facts: &Facts,
+    request: &Request<'_>,
+    (choice, input): (&Choice, Option<String>),
+) -> Option<Vec<u8>> {
     let mut edits: Vec<(&str, String)> = Vec::new();
+    edits.extend(input.map(|input| ("input", input)));
     if choice.model != facts.model_asked {
         let model = serde_json::Value::from(choice.model.as_str());
         edits.push(("model", model.to_string()));
@@ -318,6 +332,16 @@ fn edited(facts: &Facts, request: &Request<'_>, choice: &Choice) -> Option<Vec<u
         .map(|(field, json)| (*field, json.as_str()))
         .collect();
     Some(json::set_fields(request.body, &request.fields, &edits).into_bytes())
+}
+
+/// The body without the inputs that are known. None where there is no saying which these are.
+pub(super) fn without_known(facts: &Facts) -> Option<Vec<u8>> {
+    let request = facts.format.parse(&facts.body).ok()?;
+    let input = facts
+        .inputs
+        .as_ref()?
+        .asked(&facts.format.batch(&request)?)?;
+    edited(facts, &request, (&facts.option()?.choice, Some(input)))
 }
 
 /// Counts the prompt exactly and renews the options' charges: the sidecar (or the local counters)

@@ -88,8 +88,8 @@ pub enum Effect {
     SetState(String),
     /// Count something.
     Count(Metric),
-    /// Hand to the queue that settles with the sidecar in the background. The bytes are those of
-    /// the answer to store, empty where there is none.
+    /// Hand to the queue that settles with the sidecar in the background. The bytes are those to
+    /// store, an answer's or vectors', empty where there are none.
     Settle(Box<Settle>, Vec<u8>),
     /// A debug line. Never a prompt, an answer or a key.
     Debug(String),

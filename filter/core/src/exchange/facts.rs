@@ -3,10 +3,12 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use sluice_wire::{Audit, CacheResult, Charge, EntryHead, Lease, Outcome, Usage};
+use sluice_wire::{Audit, CacheResult, Charge, EntryHead, Lease, Outcome, Usage, Vectors};
 
 use super::Headers;
 use super::guard::Guarded;
+use super::inputs::Inputs;
+use super::joining::Fresh;
 use crate::coding::Decoder;
 use crate::config::{Plan, RoutePlan};
 use crate::formats::{Edit, Format, Tap, UsageScan};
@@ -24,6 +26,8 @@ pub(super) struct Option_ {
     pub(super) key: Option<String>,
     /// Digest of what must be equal for the answer to another question to do.
     pub(super) scope: Option<String>,
+    /// The keys of an embedding request's different inputs; none where it is looked up as a whole.
+    pub(super) inputs: Vec<[u8; 32]>,
     /// Its draws on budgets.
     pub(super) charges: Vec<Charge>,
     /// The body to send; None: as it came.
@@ -56,7 +60,7 @@ pub(super) struct Facts {
     pub(super) tier_asked: Option<String>,
     /// What the caller wants of the cache.
     pub(super) cache_wish: CacheWish,
-    /// The body, as long as its tokens may have to be counted.
+    /// The body, as long as its tokens may have to be counted, or inputs taken out of it.
     pub(super) body: String,
     /// Whether anything may be changed at all: some lever is on, or budgets must be exact.
     pub(super) may_touch: bool,
@@ -97,6 +101,14 @@ pub(super) struct Facts {
     pub(super) lease: Option<(String, Lease)>,
     /// The sidecar was asked for a lease and its answer was not heard.
     pub(super) unheard: bool,
+    /// An embedding request's inputs, where each is looked up by itself.
+    pub(super) inputs: Option<Inputs>,
+    /// Prompt tokens that the cache answered beside what upstream did.
+    pub(super) from_cache: u64,
+    /// Prompt tokens that a cache in mode `dry` would have spared upstream.
+    pub(super) dry_from_cache: u64,
+    /// Vectors to store.
+    pub(super) fresh: Option<Fresh>,
     /// An answer past its time, or the one that is audited, in case upstream fails.
     pub(super) spare: Option<Box<Spare>>,
     /// It goes upstream to be compared with the stored answer of another question.
@@ -135,40 +147,65 @@ pub(super) struct Facts {
 /// A stored answer that is held while upstream is asked.
 #[derive(Debug)]
 pub(super) struct Spare {
-    pub(super) answer: Stored<Vec<u8>>,
-    held: Rc<Cell<usize>>,
+    pub(super) answer: Stored<Held>,
 }
 
 impl Spare {
-    /// Whether there is room for `answer`: what this VM once took of memory it keeps.
+    /// Whether there is room for `answer`.
     pub(super) fn fits(answer: &Stored<&[u8]>, held: &Cell<usize>) -> bool {
         held.get().saturating_add(answer.body.len()) <= SPARES
     }
 
     /// Holds `answer`, where there is room.
     pub(super) fn hold(answer: Stored<&[u8]>, held: &Rc<Cell<usize>>) -> Option<Box<Spare>> {
-        Spare::fits(&answer, held).then(|| {
-            held.set(held.get() + answer.body.len());
-            let answer = Stored {
-                age_secs: answer.age_secs,
-                entry: answer.entry,
-                body: answer.body.to_vec(),
-            };
-            let held = held.clone();
-            Box::new(Spare { answer, held })
-        })
-    }
-}
-
-impl Drop for Spare {
-    fn drop(&mut self) {
-        let left = self.held.get().saturating_sub(self.answer.body.len());
-        self.held.set(left);
+        let answer = Stored {
+            age_secs: answer.age_secs,
+            entry: answer.entry,
+            body: Held::new(answer.body, (held, SPARES))?,
+            vectors: None,
+        };
+        Some(Box::new(Spare { answer }))
     }
 }
 
 /// Most bytes of spares in one VM.
 const SPARES: usize = 4 << 20;
+
+/// Bytes from a reply of the sidecar that are held while upstream is asked, in bounded number: what
+/// a VM once took of memory it keeps.
+#[derive(Debug)]
+pub(super) struct Held {
+    bytes: Vec<u8>,
+    all: Rc<Cell<usize>>,
+}
+
+impl Held {
+    /// A copy, unless `all` would pass `most` with it.
+    pub(super) fn new(bytes: &[u8], (all, most): (&Rc<Cell<usize>>, usize)) -> Option<Held> {
+        let sum = all.get().saturating_add(bytes.len());
+        (sum <= most).then(|| {
+            all.set(sum);
+            Held {
+                bytes: bytes.to_vec(),
+                all: all.clone(),
+            }
+        })
+    }
+}
+
+impl std::ops::Deref for Held {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let left = self.all.get().saturating_sub(self.bytes.len());
+        self.all.set(left);
+    }
+}
 
 /// A stored answer, as it came from the sidecar: its bytes are the reply's own, or held.
 #[derive(Debug)]
@@ -176,6 +213,8 @@ pub(super) struct Stored<B> {
     pub(super) age_secs: u64,
     pub(super) entry: EntryHead,
     pub(super) body: B,
+    /// It is made of vectors, of which these are the bytes.
+    pub(super) vectors: Option<Vectors>,
 }
 
 /// What the caller wants of the cache.
@@ -230,6 +269,10 @@ impl Facts {
             under: None,
             lease: None,
             unheard: false,
+            inputs: None,
+            from_cache: 0,
+            dry_from_cache: 0,
+            fresh: None,
             spare: None,
             audit: None,
             tags: Vec::new(),

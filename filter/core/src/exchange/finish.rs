@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use sluice_wire::{
     Answered, CacheResult, EntryHead, Lease, LeaseEnd, Lever, Outcome, Record, Release, Settle,
-    Store, Usage, Usd,
+    Store, StoreVectors, Usage, Usd,
 };
 
 use super::facts::Facts;
@@ -37,7 +37,8 @@ impl Exchange {
         // The client left while it was not sent yet: nothing went upstream.
         let sent = !matches!(phase, Phase::Asked | Phase::Waiting | Phase::Queued);
         let estimated = facts.estimate_usage(sent, vm);
-        if !estimated && !facts.cache.answers() && facts.outcome == Outcome::Answered {
+        let whole = !facts.cache.answers() && facts.cache != CacheResult::Partial;
+        if !estimated && whole && facts.outcome == Outcome::Answered {
             let name = plan
                 .model(facts.model())
                 .map_or(facts.model(), |(name, _)| name)
@@ -83,7 +84,7 @@ impl Exchange {
         }
         if plan.sidecar.is_some() {
             let route = facts.route(&plan);
-            let answer = facts.answer.take().unwrap_or_default();
+            let mut answer = facts.answer.take().unwrap_or_default();
             let windows = match facts.status {
                 400.. => (0, 0),
                 _ => (route.cache.stale_secs, route.cache.stale_if_error_secs),
@@ -117,12 +118,25 @@ impl Exchange {
                 },
                 len: answer.len() as u64,
             });
-            let release = facts.release(phase, store.is_some(), &plan);
+            let vectors = facts.fresh.take().map(|fresh| {
+                answer.extend(fresh.bytes);
+                StoreVectors {
+                    ttl_secs: route.cache.ttl_secs,
+                    stale_if_error_secs: route.cache.stale_if_error_secs,
+                    tags: tags::stored(&route.cache, &facts.caller.tenant, &facts.tags),
+                    model: fresh.model,
+                    len: fresh.len,
+                    tokens: fresh.tokens,
+                }
+            });
+            let stored = store.is_some() || vectors.is_some();
+            let release = facts.release(phase, stored, &plan);
             let settle = Settle {
                 audit: facts.audit.take().filter(|_| sent),
                 record: facts.record(&plan, &bill, estimated),
                 counted,
                 store,
+                vectors,
                 release,
             };
             effects.list.push(Effect::Settle(Box::new(settle), answer));
@@ -204,6 +218,8 @@ impl Facts {
             hit: self.cache.answers(),
             refresh: self.cache == CacheResult::Refresh,
             dry_hit: self.dry_hit,
+            from_cache: self.from_cache,
+            dry_from_cache: self.dry_from_cache,
             free: free(self),
         };
         accounting::bill(&facts, &self.usage.unwrap_or_default())
@@ -293,6 +309,10 @@ impl Facts {
                 let labels = [by_model, (Label::Source, source), (Label::Kind, kind)];
                 effects.count(vm, ("tokens", &labels), tokens);
             }
+        }
+        if self.from_cache > 0 {
+            let labels = [by_model, (Label::Source, "cache"), (Label::Kind, "prompt")];
+            effects.count(vm, ("tokens", &labels), self.from_cache);
         }
         let nano = |usd: Usd| u64::try_from(usd.0).unwrap_or(0).saturating_add(500) / 1000;
         match (bill.as_asked, bill.cost) {

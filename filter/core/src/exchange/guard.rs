@@ -105,7 +105,8 @@ impl Facts {
                 .any(|name| vm.backoffs.pauses(name, host.now_ns()))
     }
 
-    fn upstreams(&self) -> [u64; 2] {
+    /// Hashes of its upstream: of all callers, and of this tenant's.
+    pub(super) fn upstreams(&self) -> [u64; 2] {
         let hash = |tenant: &str| {
             let mut hasher = FxHasher::default();
             (self.headers.get(":authority"), self.model(), tenant).hash(&mut hasher);

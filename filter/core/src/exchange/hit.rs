@@ -11,7 +11,7 @@ impl Exchange {
     /// Answers from the cache, if the stored answer can be told in the way that the client asked.
     pub(super) fn hit(
         &mut self,
-        found: Stored<&[u8]>,
+        mut found: Stored<&[u8]>,
         (result, refresh): (CacheResult, Option<Lease>),
         vm: &mut Vm,
         (host, effects): (&mut dyn Host, &mut Effects),
@@ -24,10 +24,20 @@ impl Exchange {
         if dry {
             facts.hit_in_dry(vm, effects);
         }
-        let told = match dry {
-            true => None,
-            false => facts.tell(&found.entry, found.body),
+        let told = match &found.vectors {
+            _ if dry => None,
+            Some(vectors) => facts.tell_vectors((vectors, found.body), &plan),
+            None => facts.tell(&found.entry, found.body),
         };
+        if let (Some(vectors), Some(inputs)) = (&found.vectors, &facts.inputs) {
+            found.entry.usage = inputs.usage(vectors);
+            let places = facts.places();
+            match (&told, dry) {
+                (_, true) => effects.items(vm, "dry_hit", places),
+                (Some(_), _) => effects.items(vm, "hit", places),
+                (None, false) => effects.items(vm, "miss", places),
+            }
+        }
         let Some((body, content_type)) = told else {
             // Its own answer, in the form that it asked for, is as good a refresh.
             if let (Some(lease), Some(option)) = (refresh, facts.option()) {

@@ -18,6 +18,8 @@ mod facts;
 mod finish;
 mod guard;
 mod hit;
+mod inputs;
+mod joining;
 mod names;
 mod refresh;
 mod request;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use sluice_wire::{Outcome, Usd, header};
+use sluice_wire::{CacheResult, Outcome, Usd, header};
 
 use super::facts::Facts;
 use super::{Effect, Effects, Exchange, Flow, Header, Headers, Phase, Vm};
@@ -59,6 +59,10 @@ impl Exchange {
         facts.spare = None;
         effects.add_response_headers(facts.answer_headers(&vm.plan));
         self.phase = Phase::Streaming;
+        if !(200..300).contains(&facts.status) {
+            // No vectors are in it.
+            facts.inputs = None;
+        }
         if facts.status >= 400 {
             facts.outcome = Outcome::UpstreamError;
             if facts.remembers(headers, &vm.plan) && !end_of_stream {
@@ -71,6 +75,9 @@ impl Exchange {
         }
         if end_of_stream {
             facts.outcome = Outcome::Answered;
+            if facts.in_part() {
+                self.unread_in_part(vm, effects);
+            }
             return;
         }
         let content_type = headers
@@ -81,8 +88,18 @@ impl Exchange {
         let coding = headers.get("content-encoding").unwrap_or("");
         facts.decoder = match Decoder::new(coding, &vm.decoders) {
             Ok(decoder) => decoder,
+            Err(_) if facts.in_part() => return self.unread_in_part(vm, effects),
             Err(reason) => return effects.unread(facts, vm, reason),
         };
+        if facts.in_part() {
+            if !content_type.contains("json") {
+                return self.unread_in_part(vm, effects);
+            }
+            // Another answer takes its place, plain and of another length.
+            for name in ["content-length", "content-encoding"] {
+                effects.list.push(Effect::RemoveResponseHeader(name.into()));
+            }
+        }
         if content_type.starts_with("text/event-stream") {
             // Nothing can be hidden in what an upstream compressed though it was asked not to.
             let hides = facts.hiding && facts.decoder.is_none();
@@ -96,7 +113,10 @@ impl Exchange {
             let length = headers
                 .get("content-length")
                 .and_then(|length| length.parse::<usize>().ok());
-            if length.is_some_and(|length| length > vm.plan.limits.response_body) {
+            let long = length.is_some_and(|length| length > vm.plan.limits.response_body);
+            if long && facts.in_part() {
+                self.answer_in_part(None, vm, effects);
+            } else if long {
                 facts.scan = Some(UsageScan::new());
             } else {
                 self.phase = Phase::Held;
@@ -130,6 +150,9 @@ impl Exchange {
                 effects.flow = Flow::Pause;
                 return;
             }
+            if facts.in_part() {
+                return self.answer_in_part(None, vm, effects);
+            }
             // Longer than we hold: on it goes, watched for its usage only. An error costs nothing.
             if facts.outcome == Outcome::UpstreamError {
                 effects.add_response_headers(facts.cost_headers(&vm.plan));
@@ -159,12 +182,20 @@ impl Exchange {
                 })
                 .map(|plain| plain.map(Cow::Owned)),
         };
+        if facts.in_part() {
+            return match plain {
+                Ok(plain) => self.answer_in_part(plain.as_deref(), vm, effects),
+                Err(_) => self.unread_in_part(vm, effects),
+            };
+        }
         match plain {
             Ok(Some(plain)) => {
                 let answer = facts.format.answer(&plain);
                 facts.read(&answer);
                 // Decoded, so that it serves any client; without it a dry cache would find nothing.
-                if answer.complete && facts.stores(&vm.plan, plain.len()) {
+                let whole = answer.complete && facts.stores(&vm.plan, 0);
+                let taken = whole && facts.take_vectors(&plain);
+                if whole && !taken && facts.stores(&vm.plan, plain.len()) {
                     facts.answer = Some(plain.into_owned());
                 }
             }
@@ -254,7 +285,7 @@ fn status(headers: &Headers) -> u16 {
 }
 
 impl Facts {
-    fn read(&mut self, answer: &Answer) {
+    pub(super) fn read(&mut self, answer: &Answer) {
         if answer.usage.is_some() {
             (self.usage, self.usage_so_far) = (answer.usage, answer.usage_so_far);
         }
@@ -309,6 +340,8 @@ impl Facts {
         cache.negative_secs > 0
             && cache.mode == Mode::On
             && refusal::may_stand(self.status)
+            // What is wrong with a part says nothing of the whole.
+            && self.cache != CacheResult::Partial
             && !shared
             && self.option().is_some_and(|option| option.key.is_some())
             && headers.get("content-encoding").is_none()

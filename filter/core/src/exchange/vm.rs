@@ -29,6 +29,11 @@ pub struct Vm {
     pub(super) waiting: usize,
     /// Bytes of answers past their time that are held in case upstream fails.
     pub(super) spares: Rc<Cell<usize>>,
+    /// Bytes of vectors that are held while upstream is asked for others.
+    pub(super) vectors: Rc<Cell<usize>>,
+    /// Upstreams (hashes) whose answers could not be joined with vectors that were known, and until
+    /// when they are asked for whole batches; nanoseconds since the epoch.
+    pub(super) whole: FxHashMap<u64, u64>,
     /// Upstreams that fail.
     pub(super) backoffs: Backoffs,
     /// Requests upstream and the rate of spending, by index of the route.
@@ -55,6 +60,8 @@ impl Vm {
         Vm {
             waiting: 0,
             spares: Rc::default(),
+            vectors: Rc::default(),
+            whole: FxHashMap::default(),
             backoffs: Backoffs::default(),
             guards: FxHashMap::default(),
             seal,

@@ -132,6 +132,7 @@ impl Format for AnthropicMessages {
             ErrorKind::Forbidden => "permission_error",
             ErrorKind::TooLarge => "request_too_large",
             ErrorKind::RateLimited => "rate_limit_error",
+            ErrorKind::BadGateway => "api_error",
             ErrorKind::Unavailable => "overloaded_error",
         };
         serde_json::json!({

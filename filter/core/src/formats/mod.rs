@@ -2,6 +2,7 @@
 //! is told by a route of its kind.
 
 mod anthropic_messages;
+pub mod batch;
 mod content;
 mod openai;
 mod openai_chat;
@@ -16,6 +17,7 @@ mod unstreamed;
 mod usage_scan;
 
 pub use anthropic_messages::AnthropicMessages;
+pub use batch::Batch;
 pub use openai_chat::OpenAiChat;
 pub use openai_completions::OpenAiCompletions;
 pub use openai_embeddings::OpenAiEmbeddings;
@@ -129,6 +131,12 @@ pub trait Format: Sync + std::fmt::Debug {
 
     /// Whether the request's answer may be cached at all (no background jobs, no server state).
     fn cacheable(&self, request: &Request<'_>) -> bool;
+
+    /// The request input by input, where each has an answer of its own that hangs on nothing but
+    /// itself and what the batch says.
+    fn batch<'a>(&self, _request: &Request<'a>) -> Option<Batch<'a>> {
+        None
+    }
 
     /// Whether its messages are turns, so that what is asked last can be told from what was said
     /// before.

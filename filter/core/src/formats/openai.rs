@@ -60,7 +60,7 @@ pub(super) fn error(error: &ApiError) -> String {
             "invalid_request_error"
         }
         ErrorKind::RateLimited => "rate_limit_error",
-        ErrorKind::Unavailable => "server_error",
+        ErrorKind::BadGateway | ErrorKind::Unavailable => "server_error",
     };
     serde_json::json!({
         "error": {"message": error.message, "type": kind, "param": null, "code": error.code}

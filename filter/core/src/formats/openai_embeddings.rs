@@ -5,7 +5,8 @@ use sluice_wire::Usage;
 use super::openai;
 use super::unstreamed::Unstreamed;
 use super::{
-    Answer, ApiError, Edit, Format, Kind, Message, NotThisApi, Request, Role, StreamReader, content,
+    Answer, ApiError, Batch, Edit, Format, Kind, Message, NotThisApi, Request, Role, StreamReader,
+    content,
 };
 use crate::json::{Cursor, Object};
 
@@ -77,6 +78,10 @@ impl Format for OpenAiEmbeddings {
     fn cacheable(&self, _request: &Request<'_>) -> bool {
         // Vectors hang on nothing but the request.
         true
+    }
+
+    fn batch<'a>(&self, request: &Request<'a>) -> Option<Batch<'a>> {
+        Batch::read(request)
     }
 
     fn answer(&self, body: &[u8]) -> Answer {

@@ -159,6 +159,8 @@ pub enum ErrorKind {
     TooLarge,
     /// 429.
     RateLimited,
+    /// 502.
+    BadGateway,
     /// 503.
     Unavailable,
 }
@@ -172,6 +174,7 @@ impl ErrorKind {
             ErrorKind::Forbidden => 403,
             ErrorKind::TooLarge => 413,
             ErrorKind::RateLimited => 429,
+            ErrorKind::BadGateway => 502,
             ErrorKind::Unavailable => 503,
         }
     }

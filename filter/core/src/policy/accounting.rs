@@ -17,6 +17,10 @@ pub struct Facts {
     pub hit: bool,
     /// A cache in mode `dry` knew the answer.
     pub dry_hit: bool,
+    /// Prompt tokens that the cache answered beside those that upstream worked for.
+    pub from_cache: u64,
+    /// Of the prompt tokens that upstream worked for, those that a cache in mode `dry` knew.
+    pub dry_from_cache: u64,
     /// Fetched behind a stale answer: nobody asked for it, it is what the cache costs.
     pub refresh: bool,
     /// Nothing is owed: refused, or upstream answered with an error.
@@ -69,16 +73,26 @@ pub fn bill(facts: &Facts, usage: &Usage) -> Bill {
             would_save: Savings::default(),
         };
     }
-    let as_asked = facts.asked.map(|price| price.of(usage));
-    let routed = facts.used.map(|price| price.of(usage));
+    let prompt = |tokens| Usage {
+        prompt: tokens,
+        ..Usage::default()
+    };
+    let whole = |price: Price| price.of(usage) + price.of(&prompt(facts.from_cache));
+    let as_asked = facts.asked.map(whole);
+    let routed = facts.used.map(whole);
     // A hit costs nothing, whatever the model.
-    let cost = if facts.hit { Some(Usd::ZERO) } else { routed };
+    let cost = match facts.hit {
+        true => Some(Usd::ZERO),
+        false => facts.used.map(|price| price.of(usage)),
+    };
     let mut saved = Savings::default();
     if let (Some(as_asked), Some(routed)) = (as_asked, routed) {
         saved.route = as_asked - routed;
     }
     if facts.hit {
         saved.cache = routed.or(as_asked).unwrap_or(Usd::ZERO);
+    } else if let (Some(routed), Some(cost)) = (routed, cost) {
+        saved.cache = routed - cost;
     }
     let mut would_save = Savings::default();
     let mut left = cost;
@@ -91,6 +105,8 @@ pub fn bill(facts: &Facts, usage: &Usage) -> Bill {
     }
     if facts.dry_hit {
         would_save.cache = left.unwrap_or(Usd::ZERO);
+    } else if let Some(price) = facts.dry_routed.or(facts.used) {
+        would_save.cache = price.of(&prompt(facts.dry_from_cache));
     }
     Bill {
         as_asked,
@@ -189,6 +205,29 @@ mod tests {
         );
         assert_eq!((hit.as_asked, hit.cost), (None, Some(Usd::ZERO)));
         assert_eq!(hit.saved.cache, Usd::from_dollars(0.0011));
+    }
+
+    #[test]
+    fn what_the_cache_answers_of_a_request_is_its_saving_and_no_cost() {
+        let facts = Facts {
+            asked: price(2.5, 10.0),
+            used: price(0.15, 0.6),
+            from_cache: 3000,
+            ..Facts::default()
+        };
+        let bill = bill(&facts, &USAGE);
+        assert_eq!(bill.as_asked, Some(Usd::from_dollars(0.011)));
+        assert_eq!(bill.cost, Some(Usd::from_dollars(0.00021)));
+        assert_eq!(bill.saved.cache, Usd::from_dollars(0.00045));
+        assert_eq!(Some(bill.saved.total()), bill.saved_total());
+        let dry = Facts {
+            from_cache: 0,
+            dry_from_cache: 400,
+            ..facts
+        };
+        let bill = super::bill(&dry, &USAGE);
+        assert_eq!(bill.cost, Some(Usd::from_dollars(0.00021)));
+        assert_eq!(bill.would_save.cache, Usd::from_dollars(0.00006));
     }
 
     #[test]

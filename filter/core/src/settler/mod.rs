@@ -88,26 +88,17 @@ impl Settler {
         Settler::default()
     }
 
-    /// Takes a finished request; `answer` is empty where none is to be stored.
-    pub fn push(&mut self, mut settle: Settle, answer: Vec<u8>) {
+    /// Takes a finished request; `answer` is what is to be stored, empty where nothing is.
+    pub fn push(&mut self, mut settle: Settle, mut answer: Vec<u8>) {
         // A length that is not the answer's would shift every later answer of the batch.
-        let whole = settle
-            .store
-            .as_ref()
-            .is_some_and(|store| store.len == answer.len() as u64);
-        let item = if whole {
-            Item {
-                settle,
-                answer,
-                tries: 0,
-            }
-        } else {
-            settle.store = None;
-            Item {
-                settle,
-                answer: Vec::new(),
-                tries: 0,
-            }
+        if settle.body_len() != answer.len() as u64 {
+            settle.store_nothing();
+            answer = Vec::new();
+        }
+        let item = Item {
+            settle,
+            answer,
+            tries: 0,
         };
         self.bytes += item.bytes();
         self.waiting.push_back(item);
@@ -231,7 +222,7 @@ impl Settler {
                     self.bytes -= item.answer.len();
                     self.dropped_answers += 1;
                     item.answer = Vec::new();
-                    item.settle.store = None;
+                    item.settle.store_nothing();
                 }
             }
         }

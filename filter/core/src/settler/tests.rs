@@ -1,4 +1,4 @@
-use sluice_wire::{EntryHead, Record, Store};
+use sluice_wire::{EntryHead, Record, Store, StoreVectors};
 
 use super::*;
 
@@ -74,6 +74,35 @@ fn what_is_pushed_is_sent_in_order_with_its_answers() {
     settler.done(batch.id, true, 0);
     assert!(settler.is_idle());
     assert_eq!(settler.bytes, 0);
+}
+
+#[test]
+fn vectors_travel_behind_an_answer_and_are_left_out_where_their_length_is_wrong() {
+    let with_vectors = |id, answer: &[u8]| {
+        let (mut settle, mut bytes) = settle(id, answer);
+        settle.vectors = Some(StoreVectors {
+            len: 4,
+            tokens: vec![1, 2],
+            ..StoreVectors::default()
+        });
+        bytes.extend([7; 2 * (32 + 4)]);
+        (settle, bytes)
+    };
+    let mut settler = Settler::new();
+    let (one, bytes) = with_vectors(1, b"one");
+    settler.push(one, bytes);
+    let (two, bytes) = with_vectors(2, b"");
+    settler.push(two, bytes);
+    let (three, mut bytes) = with_vectors(3, b"");
+    bytes.pop();
+    settler.push(three, bytes);
+    push(&mut settler, 4, b"four");
+    let batch = settler.next(0).unwrap();
+    let frame = Frame::<SettleRequest, _>::decode(&batch.body).unwrap();
+    let lengths: Vec<u64> = frame.head.items.iter().map(Settle::body_len).collect();
+    assert_eq!(lengths, [3 + 72, 72, 0, 4]);
+    assert_eq!(frame.body.len(), 3 + 72 + 72 + 4);
+    assert!(frame.body.ends_with(b"four"));
 }
 
 #[test]

@@ -9,6 +9,8 @@ use fastrand::Rng;
 pub(crate) struct Corpus {
     pub(crate) bodies: Vec<Vec<u8>>,
     pub(crate) answers: Vec<Vec<u8>>,
+    /// Those of embeddings, again.
+    pub(crate) embeddings: (Vec<Vec<u8>>, Vec<Vec<u8>>),
 }
 
 pub(crate) fn root() -> PathBuf {
@@ -39,7 +41,18 @@ impl Corpus {
                 name.to_string_lossy().contains("request")
             });
         let odd = files(&root().join("corpus"));
+        let of_embeddings = |paths: &[PathBuf], kind: &str| {
+            let name = |path: &&PathBuf| {
+                let path = path.to_string_lossy();
+                path.contains("openai.embeddings") && path.ends_with(kind)
+            };
+            paths.iter().filter(name).map(read).collect()
+        };
         let corpus = Corpus {
+            embeddings: (
+                of_embeddings(&bodies, "request.json"),
+                of_embeddings(&answers, "answer.json"),
+            ),
             bodies: bodies.iter().chain(&odd).map(read).collect(),
             answers: answers.iter().map(read).collect(),
         };

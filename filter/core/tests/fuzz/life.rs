@@ -7,7 +7,10 @@ use fastrand::Rng;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sluice_core::exchange::{Effect, Event, Exchange, Flow, Headers, Host, Vm};
-use sluice_wire::{AdmitReply, Audit, CacheResult, EntryHead, Frame, Lease, Spare, Usage, Verdict};
+use sluice_wire::{
+    AdmitReply, AdmitRequest, Audit, CacheResult, EntryHead, Frame, Lease, Spare, Usage, Vectors,
+    Verdict,
+};
 
 use crate::damage::damaged;
 use crate::round::Request;
@@ -105,6 +108,44 @@ fn verdict(rng: &mut Rng) -> Verdict {
     }
 }
 
+/// What a sidecar may know of the inputs that it was asked for, and their vectors: of as many numbers
+/// as the fixtures' answers have.
+fn vectors(call: &[u8], head: &mut AdmitReply, rng: &mut Rng) -> Option<Vec<u8>> {
+    let asked = Frame::<AdmitRequest, _>::decode(call).ok()?.head;
+    let inputs = asked.plans.first()?.inputs;
+    let told = "text-embedding-ada-002";
+    let models = [told, told, told, ""];
+    let mut vectors = Vectors {
+        len: [12, 12, 12, 8, 6][rng.usize(..5)],
+        model: models[rng.usize(..models.len())].into(),
+        ..Vectors::default()
+    };
+    let all = rng.bool();
+    let numbers = (0..inputs).filter(|_| all || rng.bool());
+    vectors.found = numbers.map(|number| (number as u16, 7)).collect();
+    let bytes = vectors.found.len() * vectors.len as usize;
+    let bytes = bytes * usize::from(asked.cache.vector_bytes > 0);
+    let whole = vectors.found.len() == inputs as usize;
+    (!vectors.found.is_empty()).then_some(())?;
+    if whole && rng.u8(..8) > 0 {
+        head.verdict = Verdict::Hit {
+            plan: 0,
+            age_secs: 1,
+            entry: EntryHead::default(),
+            result: CacheResult::Hit,
+            refresh: None,
+        };
+    } else if !whole {
+        head.verdict = Verdict::go(0);
+    }
+    head.vectors = Some(vectors);
+    Some(
+        std::iter::repeat_with(|| rng.u8(..60))
+            .take(bytes)
+            .collect(),
+    )
+}
+
 const PATHS: [&str; 7] = [
     "/v1/chat/completions",
     "/v1/completions",
@@ -124,6 +165,8 @@ struct Told {
     calls: u32,
     /// A stored answer stood in for upstream's.
     stood_in: bool,
+    /// The last call's frame.
+    call: Vec<u8>,
     changed: bool,
 }
 
@@ -136,7 +179,10 @@ impl Told {
                     self.stood_in = true;
                 }
                 Effect::Respond { .. } => self.responded += 1,
-                Effect::Call { .. } => self.calls += 1,
+                Effect::Call { body, .. } => {
+                    self.calls += 1;
+                    self.call.clone_from(body);
+                }
                 Effect::ReplaceRequestBody(body) => {
                     self.changed = true;
                     let read = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes);
@@ -157,10 +203,7 @@ impl Told {
                             "{record:?}"
                         );
                     }
-                    assert_eq!(
-                        settle.store.as_ref().map_or(0, |store| store.len),
-                        answer.len() as u64
-                    );
+                    assert_eq!(settle.body_len(), answer.len() as u64);
                     assert!(!record.cache.answers() || settle.store.is_none());
                 }
                 _ => {}
@@ -205,6 +248,7 @@ impl Life<'_> {
             let head = AdmitReply {
                 verdict: verdict(rng),
                 over: vec![rng.u16(..)],
+                vectors: None,
             };
             let frame = damaged(&Frame { head, body: b"{}" }.encode().unwrap(), rng);
             let end_of_stream = rng.bool();
@@ -268,8 +312,11 @@ impl Life<'_> {
             let head = AdmitReply {
                 verdict: verdict(rng),
                 over: vec![],
+                vectors: None,
             };
-            let body = &self.request.cached;
+            let mut head = head;
+            let told = vectors(&self.told.call, &mut head, rng);
+            let body = told.as_ref().unwrap_or(&self.request.cached);
             let frame = Frame { head, body }.encode().unwrap();
             match rng.u8(..8) {
                 0 => self.on(Event::ReplyFailed),
@@ -331,7 +378,7 @@ impl Life<'_> {
                 end_of_stream,
             });
             assert!(
-                !(flow == Flow::Pause && end_of_stream),
+                self.told.stood_in || !(flow == Flow::Pause && end_of_stream),
                 "the end of an answer is never held"
             );
         }
@@ -354,11 +401,12 @@ fn br(plain: &[u8]) -> Vec<u8> {
 pub(crate) fn live(request: &Request, vm: &mut Vm, world: &mut World) -> bool {
     let rng = &mut Rng::with_seed(request.seed);
     world.now_ns += rng.u64(..2_000_000_000);
-    let mut head = vec![
-        (":method", "POST"),
-        (":path", PATHS[rng.usize(..PATHS.len())]),
-        (":authority", "h"),
-    ];
+    let embeds = request.body.starts_with(br#"{"input":"#) && rng.u8(..4) > 0;
+    let path = match embeds {
+        true => "/v1/embeddings",
+        false => PATHS[rng.usize(..PATHS.len())],
+    };
+    let mut head = vec![(":method", "POST"), (":path", path), (":authority", "h")];
     let extra = [
         ("x-key", "k"),
         ("x-sluice-tier", "large"),

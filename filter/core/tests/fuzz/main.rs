@@ -22,13 +22,14 @@ use sluice_core::config::Plan;
 
 const MODELS: &str = r#""models":{"gpt-4o":{"encoding":"o200k_base","input":2.5,"cached_input":1.25,"output":10},
     "gpt-4o-mini":{"encoding":"o200k_base","input":0.15,"output":0.6},
+    "text-embedding-3-small":{"encoding":"cl100k_base","input":0.02},
     "claude-haiku-4-5":{"bytes_per_token":3.6,"input":1,"cached_input":0.1,"cache_write":1.25,"output":5}}"#;
 const ROUTE: &str = r#""route":{"tiers":[{"name":"small","below":0.3,"model":{"openai":"gpt-4o-mini","anthropic":"claude-haiku-4-5"},"max_tokens":64},
     {"name":"large","model":"gpt-4o","max_tokens":1024}]}"#;
 const BUDGETS: &str = r#""budgets":[{"per":"tenant","tokens":20000,"every":"minute","over":"reject"},
     {"per":"model","dollars":1,"every":"day","over":"small_tier"},{"per":"tenant","tokens":9000,"every":"minute","over":"shadow"}]"#;
 const TRIM: &str = r#""trim":{"input_tokens":{"limit":300,"over":"small_tier"}}"#;
-const TRUST: &str = r#""identity":{"trust":[{"header":{"name":"x-key","value":"k"}}],"allow":{"anonymous":["gpt-4o","gpt-4o-mini"]}}"#;
+const TRUST: &str = r#""identity":{"trust":[{"header":{"name":"x-key","value":"k"}}],"allow":{"anonymous":["gpt-4o","gpt-4o-mini","text-embedding-3-small"]}}"#;
 
 /// Configs, and whether they are dry: may change nothing.
 fn configs() -> Vec<(String, bool)> {

@@ -41,6 +41,16 @@ pub(crate) struct Request {
 impl Request {
     fn random(rng: &mut Rng, corpus: &Corpus) -> Request {
         let one_of = |list: &[Vec<u8>], rng: &mut Rng| list[rng.usize(..list.len())].clone();
+        if rng.u8(..4) == 0 {
+            // By chance alone a question would hardly meet an answer to it.
+            let body = one_of(&corpus.embeddings.0, rng);
+            return Request {
+                seed: rng.u64(..),
+                body: damaged(&body, rng),
+                cached: one_of(&corpus.answers, rng),
+                answer: damaged(&one_of(&corpus.embeddings.1, rng), rng),
+            };
+        }
         Request {
             seed: rng.u64(..),
             body: damaged(&one_of(&corpus.bodies, rng), rng),

@@ -103,8 +103,12 @@ impl Lower<'_> {
             .semantic
             .as_ref()
             .and_then(|raw| self.semantic(&format!("{path}.semantic"), raw));
+        let embedding = raw.embedding.clone().unwrap_or_default();
+        let dtype = embedding.dtype.unwrap_or_default();
+        let by_input = self.switch(&format!("{path}.embedding.mode"), embedding.mode);
         Caching {
             semantic,
+            embedding: by_input.then_some(dtype),
             stale_secs,
             stale_if_error_secs,
             lease_ms: match self.switch(&format!("{path}.coalesce.mode"), coalesce.mode) {

@@ -18,7 +18,7 @@ const STREAM: &str = concat!(
 
 const DRY: &str = r#""mode":"dry","sidecar":{"cluster":"c"},"cache":{}"#;
 
-fn gzip(plain: &str) -> Vec<u8> {
+pub(in crate::exchange::tests) fn gzip(plain: &str) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(plain.as_bytes()).unwrap();
     encoder.finish().unwrap()

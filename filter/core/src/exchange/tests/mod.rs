@@ -4,6 +4,7 @@ mod budgets;
 mod cache;
 mod coalescing;
 mod compressed;
+mod embeddings;
 mod guard;
 mod limits;
 mod retrieval;
@@ -134,6 +135,7 @@ impl Run {
             head: AdmitReply {
                 verdict,
                 over: vec![],
+                vectors: None,
             },
             body,
         }
