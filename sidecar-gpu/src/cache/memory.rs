@@ -128,9 +128,10 @@ impl MemoryCache {
         }
     }
 
-    /// Drops everything.
+    /// Drops everything, and frees it before this returns: who looks then sees it gone.
     pub(super) fn drop_all(&self) {
         self.kept.invalidate_all();
+        self.kept.run_pending_tasks();
     }
 
     /// Voids what was built on `tag` at `at_ms` or before.
