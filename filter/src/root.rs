@@ -154,9 +154,15 @@ impl Root {
         }
     }
 
+    /// A request waits for what only this context brings it.
+    fn is_needed(&self) -> bool {
+        self.worker.as_ref().is_some_and(|it| it.is_needed())
+    }
+
     fn is_idle(&self) -> bool {
         let refreshed = self.worker.as_ref().is_none_or(|worker| worker.is_idle());
         refreshed
+            && !self.is_needed()
             && self
                 .settler
                 .try_borrow()
@@ -165,27 +171,24 @@ impl Root {
 
     fn drained(&mut self) {
         let Some(ticks) = self.draining else { return };
-        if self.is_idle() || ticks == 0 {
+        if self.is_idle() || ticks == 0 && !self.is_needed() {
             self.draining = None;
             let _ = host::done();
         } else {
-            self.draining = Some(ticks - 1);
+            self.draining = Some(ticks.saturating_sub(1));
         }
     }
 }
 
 impl Context for Root {
-    fn on_http_call_response(
-        &mut self,
-        token: u32,
-        headers: usize,
-        _body: usize,
-        _trailers: usize,
-    ) {
-        let Some(call) = self.calls.remove(&token) else {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, body: usize, _trailers: usize) {
+        let Some(worker) = self.worker.clone() else {
             return;
         };
-        let Some(worker) = self.worker.clone() else {
+        let Some(call) = self.calls.remove(&token) else {
+            if let Some(request) = worker.expected(token) {
+                request.answered(token, headers, body);
+            }
             return;
         };
         let status = if headers == 0 { None } else { reply_status() };

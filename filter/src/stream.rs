@@ -22,7 +22,8 @@ const ALL: usize = u32::MAX as usize;
 /// The request of one stream; the worker's queue knows it too, while it waits for its turn.
 pub(crate) struct Stream(Rc<RefCell<Inner>>);
 
-/// A request in the worker's queue.
+/// A request that the root acts for: in the worker's queue, or at an answer to a call that it made
+/// there.
 pub(crate) struct Queued(Weak<RefCell<Inner>>);
 
 impl Queued {
@@ -38,8 +39,25 @@ impl Queued {
         if inner.over || host::act_for(inner.context_id).is_err() {
             return false;
         }
-        inner.on(Event::Turn, In::Elsewhere);
+        inner.on(Event::Turn, In::Turn);
         inner.exchange.is_queued()
+    }
+
+    /// Tells it of the answer to a call that it made in a turn.
+    pub(crate) fn answered(&self, token: u32, headers: usize, body: usize) {
+        let Some(inner) = self.0.upgrade() else {
+            return;
+        };
+        if let Ok(mut inner) = inner.try_borrow_mut()
+            && host::act_for(inner.context_id).is_ok()
+        {
+            inner.on_http_call_response(token, (headers, body), In::Root);
+        }
+    }
+
+    /// Whether the request is still there.
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }
 
@@ -65,6 +83,10 @@ enum In {
     Request,
     Response,
     Elsewhere,
+    /// The root's tick, which keeps its place in the queue.
+    Turn,
+    /// An answer that the root was told of.
+    Root,
 }
 
 impl Stream {
@@ -135,6 +157,7 @@ impl Inner {
                     "remove_header",
                     host::remove_header(MapType::HttpRequestHeaders, &name),
                 ),
+                Effect::Queue if place == In::Turn => continue,
                 Effect::Queue => {
                     worker.queue(Queued(self.me.clone()));
                     continue;
@@ -159,7 +182,7 @@ impl Inner {
                     body,
                     timeout_ms,
                 } => {
-                    failed_call = !self.call(path, &body, timeout_ms, worker);
+                    failed_call = !self.call((path, &body, timeout_ms), place, worker);
                     continue;
                 }
                 Effect::Respond {
@@ -228,7 +251,12 @@ impl Inner {
         Ok(())
     }
 
-    fn call(&mut self, path: &str, body: &[u8], timeout_ms: u32, worker: &Worker) -> bool {
+    fn call(
+        &mut self,
+        (path, body, timeout_ms): (&str, &[u8], u32),
+        place: In,
+        worker: &Worker,
+    ) -> bool {
         let plan = worker.vm.try_borrow().ok().map(|vm| vm.plan.clone());
         let Some(sidecar) = plan.as_ref().and_then(|plan| plan.sidecar.as_ref()) else {
             return false;
@@ -241,6 +269,10 @@ impl Inner {
         ) {
             Ok(token) => {
                 self.call = Some(token);
+                // The SDK brings an answer to the context in whose callback the call was made.
+                if matches!(place, In::Turn | In::Root) {
+                    worker.expect(token, Queued(self.me.clone()));
+                }
                 true
             }
             Err(reason) => {
@@ -304,10 +336,14 @@ impl Inner {
     fn finish(&mut self) {
         if !std::mem::replace(&mut self.over, true) {
             self.on(Event::Done, In::Elsewhere);
+            // Envoy gives up its call with it, and tells nobody.
+            if let (Some(token), Some(worker)) = (self.call.take(), &self.worker) {
+                worker.expected(token);
+            }
         }
     }
 
-    fn on_http_call_response(&mut self, token: u32, headers: usize, body: usize) {
+    fn on_http_call_response(&mut self, token: u32, (headers, body): (usize, usize), place: In) {
         if self.call != Some(token) || self.over {
             return;
         }
@@ -325,9 +361,9 @@ impl Inner {
                     status,
                     body: &body,
                 },
-                In::Elsewhere,
+                place,
             ),
-            None => self.on(Event::ReplyFailed, In::Elsewhere),
+            None => self.on(Event::ReplyFailed, place),
         };
     }
 
@@ -429,7 +465,9 @@ impl Inner {
 
 impl Context for Stream {
     fn on_http_call_response(&mut self, token: u32, headers: usize, body: usize, _trailers: usize) {
-        self.with((), |it| it.on_http_call_response(token, headers, body))
+        self.with((), |it| {
+            it.on_http_call_response(token, (headers, body), In::Elsewhere)
+        })
     }
 
     fn on_done(&mut self) -> bool {

@@ -37,6 +37,9 @@ pub(crate) struct Worker {
     metrics: RefCell<Metrics>,
     /// Requests that wait for their turn, first come first.
     queue: RefCell<VecDeque<Queued>>,
+    /// Requests whose calls were made in the root's callbacks, by the host's call: as many at most
+    /// as may wait.
+    expects: RefCell<FxHashMap<u32, Queued>>,
     /// Requests that are to be sent once more, behind their answers.
     refreshes: RefCell<VecDeque<Refresh>>,
     /// Somebody reads debug lines.
@@ -50,6 +53,7 @@ impl Worker {
             settler,
             metrics: RefCell::default(),
             queue: RefCell::default(),
+            expects: RefCell::default(),
             refreshes: RefCell::default(),
             debugs: Cell::new(false),
         }
@@ -79,6 +83,18 @@ impl Worker {
         }
     }
 
+    /// The root will be told of the answer to this request's call.
+    pub(crate) fn expect(&self, token: u32, request: Queued) {
+        if let Ok(mut expects) = self.expects.try_borrow_mut() {
+            expects.insert(token, request);
+        }
+    }
+
+    /// Whose call that was, if it was one of those; nobody expects its answer any more.
+    pub(crate) fn expected(&self, token: u32) -> Option<Queued> {
+        self.expects.try_borrow_mut().ok()?.remove(&token)
+    }
+
     /// Keeps a refresh until the next tick. Past the bound it is dropped: its lease lapses, and the
     /// next request for that answer tries again.
     pub(crate) fn refresh(&self, refresh: Refresh) {
@@ -102,6 +118,14 @@ impl Worker {
     /// Whether nothing is to be refreshed.
     pub(crate) fn is_idle(&self) -> bool {
         self.refreshes.try_borrow().is_ok_and(|it| it.is_empty())
+    }
+
+    /// Whether a request needs the root's ticks, or an answer that the root is told of. Each has its
+    /// own bound in time.
+    pub(crate) fn is_needed(&self) -> bool {
+        let there = |queue: &VecDeque<Queued>| queue.iter().any(Queued::is_there);
+        self.queue.try_borrow().is_ok_and(|queue| there(&queue))
+            || self.expects.try_borrow().is_ok_and(|it| !it.is_empty())
     }
 
     pub(crate) fn change(&self, metric: &Metric) {

@@ -25,7 +25,7 @@ use crate::app::App;
 use crate::budget::{Ask, Decision, Id};
 use crate::cache::{Age, Entry, Found, Key};
 use crate::inputs::{self, Known};
-use crate::lease::{Lease, Seat, Signal, Take};
+use crate::lease::{Lease, Seat, Signal, Take, Taker};
 use crate::semantic::Told;
 
 /// Longest wait for another's answer.
@@ -484,13 +484,14 @@ async fn whole(app: &Arc<App>, asked: &Asked, (way, until): (&Way, Instant)) -> 
         return Cached::nothing(None, entry, audit);
     }
     let holder = asked.under.map_or(asked.id, |lease| lease.holder);
-    let take = app.leases.take(key, holder, (now_ms, asked.lease_ms)).await;
+    let serves = age == Age::Stale && asked.under.is_none();
+    let taker = Taker { holder, serves };
+    let take = app.leases.take(key, taker, (now_ms, asked.lease_ms)).await;
     app.metrics.leased(match take {
         Take::Taken(_) => "taken",
         Take::Busy => "busy",
         Take::Open => "open",
     });
-    let serves = age == Age::Stale && asked.under.is_none();
     let lease = match take {
         Take::Taken(lease) => lease,
         Take::Open => return Cached::nothing(None, entry, audit),

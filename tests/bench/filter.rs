@@ -2,32 +2,25 @@
 //! latency, memory.
 
 use std::fs;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use sluice_tests::canned::Canned;
-use sluice_tests::envoy::{self, Envoy, Upstream};
+use sluice_tests::envoy::Envoy;
 use sluice_tests::footprint;
 use sluice_tests::load::{self, Tally, Until};
-use sluice_tests::process::eventually;
-use sluice_tests::prompts::{Novelty, POOL, Prompts, Shape};
+use sluice_tests::prompts::{Novelty, Prompts, Shape};
 use sluice_tests::sidecar::{self, Sidecar};
 use sluice_tests::stack::{caching, config, merge, tiers};
 use sluice_tests::tools;
 
+use crate::Args;
 use crate::floor::Floor;
+use crate::latency::{self, Target};
+use crate::rig::{CONNECTIONS, fill, idle, start};
 use crate::row::{Row, median, quantile};
-use crate::{Args, latency};
-
-/// Connections of a closed loop.
-const CONNECTIONS: usize = 32;
-
-/// Seconds at 100 requests a second; p99 is then the 20th slowest.
-const LATENCY: Duration = Duration::from_secs(20);
 
 /// Requests after which a VM's memory has to have found its size, and after which it is looked at
 /// again.
@@ -139,24 +132,6 @@ impl Rig {
     }
 }
 
-/// An Envoy of one worker that writes no access log.
-async fn start(
-    name: &str,
-    (filter, module): (Option<Value>, Option<PathBuf>),
-    (upstream, sidecar): (SocketAddr, SocketAddr),
-    dir: &Path,
-) -> anyhow::Result<Envoy> {
-    let options = envoy::Options {
-        name: name.to_owned(),
-        filter,
-        module,
-        sidecars: vec![sidecar],
-        logged: false,
-        ..envoy::Options::new(Upstream::Plain(upstream))
-    };
-    Envoy::start(&options, dir).await
-}
-
 /// Routing and an input limit that 16 KB of text cannot be said to keep without counting.
 fn plain_config() -> Value {
     let mut plain = config();
@@ -195,7 +170,7 @@ pub(crate) async fn measure(args: &Args) -> anyhow::Result<Vec<Row>> {
         }
     }
     if wanted("latency") {
-        rows.extend(latencies(&rig).await?);
+        rows.extend(latencies(&rig, args).await?);
     }
     if wanted("memory") {
         rows.extend(memory(&rig).await?);
@@ -221,7 +196,7 @@ async fn throughput(rig: &Rig, shape: Shape, args: &Args) -> anyhow::Result<Vec<
     for case in Case::ALL.into_iter().filter(wanted) {
         let prompts = Arc::new(Prompts::new(shape, case.novelty())?);
         if case == Case::Hit {
-            fill(rig, &prompts).await?;
+            fill(&rig.cached, &prompts).await?;
         }
         let (rates, costs) = (Vec::new(), Vec::new());
         runs.push(Run {
@@ -282,7 +257,7 @@ async fn one(
     let took = footprint::cpu_seconds(envoy.id())? - before;
     check(case, &tally, rig.upstream.requests() - asked)?;
     if case == Case::Miss {
-        idle(rig).await?;
+        idle(&rig.sidecar).await?;
     }
     Ok((tally.rate(), took / tally.answers as f64 * 1e6))
 }
@@ -302,53 +277,22 @@ fn check(case: Case, tally: &Tally, upstream: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends every request of a pool until all are answered from the cache.
-async fn fill(rig: &Rig, prompts: &Arc<Prompts>) -> anyhow::Result<()> {
-    let pool = POOL as u64;
-    eventually(Duration::from_secs(20), async || {
-        let until = Until::Requests(pool);
-        let tally = load::closed(rig.cached.address(), prompts, CONNECTIONS, until).await;
-        let hits = tally.map_err(|error| format!("{error:#}"))?.hits;
-        if hits == pool {
-            Ok(())
-        } else {
-            Err(format!("{hits} hits of {pool}"))
-        }
-    })
-    .await
-}
-
-/// Waits until the sidecar has booked what there was, so that no round pays for the one before.
-async fn idle(rig: &Rig) -> anyhow::Result<()> {
-    let mut last = f64::NAN;
-    eventually(Duration::from_secs(20), async || {
-        let now = footprint::cpu_seconds(rig.sidecar.id()).map_err(|error| error.to_string())?;
-        let used = now - last;
-        last = now;
-        if used < 0.001 {
-            Ok(())
-        } else {
-            Err(format!("the sidecar used {used:.3} s"))
-        }
-    })
-    .await
-}
-
-async fn latencies(rig: &Rig) -> anyhow::Result<Vec<Row>> {
+async fn latencies(rig: &Rig, args: &Args) -> anyhow::Result<Vec<Row>> {
     const CASES: [Case; 4] = [Case::Bare, Case::NoCallout, Case::Miss, Case::Hit];
-    let mut targets = Vec::new();
+    let mut targets: Vec<Target> = Vec::new();
     for case in CASES {
         let prompts = Arc::new(Prompts::new(Shape::Short, case.novelty())?);
         if case == Case::Hit {
-            fill(rig, &prompts).await?;
+            fill(&rig.cached, &prompts).await?;
         }
         targets.push((rig.envoy(case).address(), prompts));
     }
-    eprintln!("latency: {} s at 100 requests/s each", LATENCY.as_secs());
-    let times = tokio::task::spawn_blocking(move || latency::measure(&targets, LATENCY)).await??;
+    eprintln!("latency: {} s at 100 requests/s each", args.latency);
+    let load = (100, Duration::from_secs(args.latency));
+    let seen = tokio::task::spawn_blocking(move || latency::measure(&targets, load)).await??;
     let of = |case: Case, share: f64| {
-        let times = times.get(CASES.iter().position(|one| *one == case).unwrap_or(0));
-        quantile(times.map_or(&[], Vec::as_slice), share)
+        let seen = seen.get(CASES.iter().position(|one| *one == case).unwrap_or(0));
+        quantile(seen.map_or(&[], |seen| &seen.times), share)
     };
     let mut rows = Vec::new();
     for case in CASES {
@@ -381,7 +325,7 @@ async fn memory(rig: &Rig) -> anyhow::Result<Vec<Row>> {
             bail!("memory: {} of {} were 200", tally.ok, tally.answers);
         }
         sent = upto;
-        idle(rig).await?;
+        idle(&rig.sidecar).await?;
         let size = vm_megabytes(&envoy).await?;
         eprintln!("memory: {size:.2} MB after {sent} requests");
         sizes.push(size);

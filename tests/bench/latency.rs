@@ -1,6 +1,7 @@
 //! Latency at a fixed rate, of several Envoys in the same seconds, so that each sees the same
 //! disturbances.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -8,27 +9,50 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use sluice_tests::load::header;
 use sluice_tests::prompts::Prompts;
 
-/// Between two requests to one Envoy: 100 a second.
-const GAP: Duration = Duration::from_millis(10);
+/// Where requests come from.
+pub(crate) trait Source: Send + Sync {
+    /// Puts the next whole request into `into`.
+    fn next(&self, into: &mut Vec<u8>);
+}
 
-/// Sends 100 requests a second to every target for `time`, and returns each one's milliseconds.
+impl Source for Prompts {
+    fn next(&self, into: &mut Vec<u8>) {
+        Prompts::next(self, into);
+    }
+}
+
+/// An Envoy, and what it is asked.
+pub(crate) type Target = (SocketAddr, Arc<dyn Source>);
+
+/// What one target's requests came to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    /// Milliseconds of each.
+    pub(crate) times: Vec<f64>,
+    /// Answers by their `x-sluice-cache`, empty where there is none.
+    pub(crate) cache: BTreeMap<String, usize>,
+}
+
+/// Sends `rate` requests a second to every target for `time`.
 ///
 /// A request that could not be sent in time, because the one before was not answered, counts from
 /// when it should have been sent. The targets take turns within the gap.
 pub(crate) fn measure(
-    targets: &[(SocketAddr, Arc<Prompts>)],
-    time: Duration,
-) -> anyhow::Result<Vec<Vec<f64>>> {
+    targets: &[Target],
+    (rate, time): (u32, Duration),
+) -> anyhow::Result<Vec<Seen>> {
     let count = u32::try_from(targets.len()).unwrap_or(1).max(1);
-    let start = Instant::now() + GAP;
+    let gap = Duration::from_secs(1) / rate.max(1);
+    let start = Instant::now() + gap;
     thread::scope(|scope| {
         let threads: Vec<_> = (0..)
             .zip(targets)
-            .map(|(turn, (address, prompts))| {
-                let first = start + GAP * turn / count;
-                scope.spawn(move || one(*address, prompts, first, time))
+            .map(|(turn, target)| {
+                let first = start + gap * turn / count;
+                scope.spawn(move || one(target, (first, gap), time))
             })
             .collect();
         let done = threads.into_iter().map(|thread| match thread.join() {
@@ -40,34 +64,35 @@ pub(crate) fn measure(
 }
 
 fn one(
-    address: SocketAddr,
-    prompts: &Prompts,
-    first: Instant,
+    (address, source): &Target,
+    (first, gap): (Instant, Duration),
     time: Duration,
-) -> anyhow::Result<Vec<f64>> {
+) -> anyhow::Result<Seen> {
     let mut socket = TcpStream::connect(address)?;
     socket.set_nodelay(true)?;
     let mut request = Vec::new();
     let mut input = vec![0; 64 << 10];
-    let mut times = Vec::new();
+    let mut seen = Seen::default();
     let mut due = first;
     while due < first + time {
-        prompts.next(&mut request);
+        source.next(&mut request);
         let mut begin = due;
         if let Some(wait) = due.checked_duration_since(Instant::now()) {
             thread::sleep(wait);
             begin = Instant::now();
         }
         socket.write_all(&request)?;
-        answer(&mut socket, &mut input)?;
-        times.push(begin.elapsed().as_secs_f64() * 1e3);
-        due += GAP;
+        let head = answer(&mut socket, &mut input)?;
+        seen.times.push(begin.elapsed().as_secs_f64() * 1e3);
+        let cache = header(head, "x-sluice-cache").unwrap_or_default();
+        *seen.cache.entry(cache.to_owned()).or_default() += 1;
+        due += gap;
     }
-    Ok(times)
+    Ok(seen)
 }
 
-/// Reads one answer, which has to be a 200.
-fn answer(socket: &mut TcpStream, input: &mut [u8]) -> anyhow::Result<()> {
+/// Reads one answer, which has to be a 200, and returns its head.
+fn answer<'a>(socket: &mut TcpStream, input: &'a mut [u8]) -> anyhow::Result<&'a str> {
     let (mut len, mut end) = (0, None);
     loop {
         let read = socket.read(&mut input[len..])?;
@@ -82,14 +107,16 @@ fn answer(socket: &mut TcpStream, input: &mut [u8]) -> anyhow::Result<()> {
             if !head.starts_with("HTTP/1.1 200") {
                 bail!("answered: {head}");
             }
-            let length = head
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length:"))
-                .context("an answer without content-length")?;
-            end = Some(at + 4 + length.trim().parse::<usize>()?);
+            let length = header(head, "content-length");
+            let length: usize = length
+                .context("an answer without content-length")?
+                .parse()?;
+            end = Some((at, at + 4 + length));
         }
-        if end.is_some_and(|end| len >= end) {
-            return Ok(());
+        if let Some((head, all)) = end
+            && len >= all
+        {
+            return Ok(std::str::from_utf8(&input[..head])?);
         }
     }
 }

@@ -1,9 +1,12 @@
 //! `sluice-bench`: what `cargo xtask bench` runs in real Envoy. Rows as JSON on stdout, progress on
 //! stderr.
 
+mod cache;
 mod filter;
 mod floor;
 mod latency;
+mod paraphrases;
+mod rig;
 mod row;
 
 use std::process::ExitCode;
@@ -22,7 +25,11 @@ struct Args {
     /// Seconds of one case in one round.
     #[arg(long, default_value_t = 2.5)]
     seconds: f64,
-    /// Only parts whose name contains this: module, 1 KB, 16 KB, 20 turns, latency, memory.
+    /// Seconds of a latency at a fixed rate.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=60))]
+    latency: u64,
+    /// Only parts whose name contains this. Of `filter`: module, 1 KB, 16 KB, 20 turns, latency,
+    /// memory. Of `cache`: exact, semantic.
     #[arg(long, default_value = "")]
     only: String,
     /// Only cases whose name contains this, beside bare Envoy: floor, no callout, cache miss, cache
@@ -35,6 +42,8 @@ struct Args {
 enum Bench {
     /// The filter in one Envoy worker.
     Filter,
+    /// Hits of the exact and the semantic cache.
+    Cache,
 }
 
 /// One thread: it is on its own core beside Envoy's worker, and its parts wait for each other less
@@ -44,6 +53,7 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     let rows = match args.bench {
         Bench::Filter => filter::measure(&args).await,
+        Bench::Cache => cache::measure(&args).await,
     };
     match rows {
         Ok(rows) => {

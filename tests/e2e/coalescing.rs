@@ -189,10 +189,12 @@ async fn when_a_sidecar_is_killed_those_who_wait_there_are_admitted_at_the_other
         results.keys().all(|result| result.starts_with("200 ")),
         "{results:?}"
     );
-    // Until Envoy knows that it is gone, one or the other meets the dead one a dozen times and then
-    // goes by itself.
+    // Also who meets the dead one more than once, until Envoy knows that it is gone.
     let upstream = stack.provider().stats().http_requests;
-    assert!(upstream <= 10, "{upstream} upstream: {results:?}");
+    assert_eq!(upstream, 1, "nobody goes by itself: {results:?}");
+    let metrics = stack.envoy().metrics().await.unwrap();
+    let failed = metrics.sum("sluice.wait", &[("result", "failed")]);
+    assert!(failed > 10, "{failed} waited at the victim");
     assert!(
         started.elapsed() < Duration::from_secs(50),
         "nobody waits past its deadline"

@@ -103,7 +103,8 @@ pub(crate) fn head_end(input: &[u8]) -> Option<usize> {
 }
 
 /// The value of a header, whose name is lower case.
-pub(crate) fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+#[must_use]
+pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.split("\r\n").skip(1).find_map(|line| {
         let (key, value) = line.split_once(':')?;
         key.eq_ignore_ascii_case(name).then(|| value.trim())

@@ -31,6 +31,8 @@ cargo xtask COMMAND
                    examples/docker-compose.yaml starts beside them
   bench [NAME…]    measure; a table on screen and target/bench/NAME.json
                    (cargo xtask bench --list shows the names)
+                     --quick            short runs, to see that it works: no figures to quote
+                     --only PART        only the parts whose name contains this
   setup [PIECE…]   install what the other commands need, which they also do by themselves
                    (cargo xtask setup --list shows the pieces)
 
@@ -76,6 +78,9 @@ fn dispatch(mut args: Vec<OsString>) -> Result<ExitCode> {
     if options.examples && command != "dist" {
         bail!("--examples belongs to dist");
     }
+    if (options.quick || !options.only.is_empty()) && command != "bench" {
+        bail!("--quick and --only belong to bench");
+    }
     match command {
         "test" => test::run(&workspace, &options)?,
         "wasm" => {
@@ -103,6 +108,9 @@ pub(crate) struct Options {
     pub(crate) list: bool,
     pub(crate) full: bool,
     pub(crate) examples: bool,
+    pub(crate) quick: bool,
+    /// A part's name, or some of it; empty: all.
+    pub(crate) only: String,
     pub(crate) names: Vec<String>,
 }
 
@@ -117,6 +125,8 @@ impl Options {
                 Long("list") => options.list = true,
                 Long("full") => options.full = true,
                 Long("examples") => options.examples = true,
+                Long("quick") => options.quick = true,
+                Long("only") => options.only = parser.value()?.string()?,
                 Value(name) => options.names.push(name.string()?),
                 other => return Err(other.unexpected().into()),
             }
@@ -163,6 +173,15 @@ mod tests {
         let options = parse(&["fmt", "--full", "clippy"]).unwrap();
         assert!(options.full);
         assert_eq!(options.names, ["fmt", "clippy"]);
+    }
+
+    #[test]
+    fn a_bench_may_be_cut_short_and_cut_down() {
+        let options = parse(&["cache", "--only", "memory", "--quick"]).unwrap();
+        assert!(options.quick);
+        assert_eq!(options.only, "memory");
+        assert_eq!(options.names, ["cache"]);
+        assert!(parse(&["--only"]).is_err());
     }
 
     #[test]

@@ -10,8 +10,8 @@ use super::stamps::{self, Stamps};
 use super::{Age, CacheStore, Entry, Found, Key, Layer, Put, TURN, codec, encoded};
 use crate::store::StoreError;
 
-/// What an entry costs beside its bytes: its key, moka's nodes and what allocation adds. The long
-/// run `tests/footprint.rs` holds it against the process's real size.
+/// What an entry costs beside its bytes: its key, moka's nodes and what allocation adds.
+/// `cargo xtask bench cache` holds it against the process's real size.
 const OVERHEAD: usize = 384;
 
 /// An entry as [`codec`] writes it.

@@ -10,7 +10,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use sluice_wire::{
-    EntryHead, Frame, LeaseEnd, Settle, SettleReply, SettleRequest, StoreVectors, limit,
+    CacheResult, EntryHead, Frame, LeaseEnd, Settle, SettleReply, SettleRequest, StoreVectors,
+    limit,
 };
 
 use super::{ApiError, Kind, body};
@@ -18,7 +19,7 @@ use crate::app::App;
 use crate::budget::{Claim, Id, Spend};
 use crate::cache::{self, Entry, Found, Key, MAX_TTL_SECS, Put};
 use crate::inputs;
-use crate::lease::{Lease, Signal};
+use crate::lease::{End, Lease, Signal};
 use crate::ledger::{Booking, LedgerError};
 use crate::semantic::Agreement;
 
@@ -305,6 +306,10 @@ async fn keep(app: &Arc<App>, item: &Item, now_ms: u64) {
         inputs::keep(app, store, (&item.vectors, &like)).await;
     }
     if let Some((key, lease, end)) = item.release {
+        let end = match (end, item.settle.record.cache) {
+            (LeaseEnd::Failed, CacheResult::Refresh) => End::Rest,
+            (end, _) => end.into(),
+        };
         app.leases.end(key, lease, (end, now_ms)).await;
         if told.is_none() {
             app.waiting.tell(key, Signal::Changed);

@@ -3,10 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use sluice_wire::LeaseEnd;
-
-use super::{Lease, OPEN_MS, Take};
-use crate::budget::Id;
+use super::{End, Lease, OPEN_MS, REST_MS, RESTS_MS, Take, Taker};
 use crate::cache::Key;
 
 /// Leases held at once; beyond, requests go without one.
@@ -23,9 +20,26 @@ struct Inner {
 }
 
 struct State {
-    /// None: open.
-    lease: Option<Lease>,
+    what: What,
+    /// When this is forgotten.
     until_ms: u64,
+    /// Refreshes in a row that failed.
+    failures: u32,
+}
+
+enum What {
+    Held(Lease),
+    Open,
+    Rests { until_ms: u64 },
+}
+
+impl State {
+    fn lease(&self) -> Option<Lease> {
+        match self.what {
+            What::Held(lease) => Some(lease),
+            What::Open | What::Rests { .. } => None,
+        }
+    }
 }
 
 impl MemoryLeases {
@@ -33,18 +47,22 @@ impl MemoryLeases {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the lease on `key` for `holder`, or prolongs the one that it has.
-    pub fn take(&self, key: Key, holder: Id, (now_ms, life_ms): (u64, u64)) -> Take {
+    /// Takes the lease on `key` for `taker`, or prolongs the one that it has.
+    pub fn take(&self, key: Key, taker: impl Into<Taker>, (now_ms, life_ms): (u64, u64)) -> Take {
+        let Taker { holder, serves } = taker.into();
         let mut inner = self.inner();
         let until_ms = now_ms.saturating_add(life_ms);
+        let mut failures = 0;
         match inner.leases.get_mut(&key) {
-            Some(state) if now_ms < state.until_ms => match state.lease {
-                None => return Take::Open,
-                Some(lease) if lease.holder == holder => {
+            Some(state) if now_ms < state.until_ms => match state.what {
+                What::Open => return Take::Open,
+                What::Held(lease) if lease.holder == holder => {
                     state.until_ms = until_ms;
                     return Take::Taken(lease);
                 }
-                Some(_) => return Take::Busy,
+                What::Held(_) => return Take::Busy,
+                What::Rests { until_ms } if serves && now_ms < until_ms => return Take::Busy,
+                What::Rests { .. } => failures = state.failures,
             },
             _ => {}
         }
@@ -61,8 +79,9 @@ impl MemoryLeases {
             token: inner.last_token,
         };
         let state = State {
-            lease: Some(lease),
+            what: What::Held(lease),
             until_ms,
+            failures,
         };
         inner.leases.insert(key, state);
         Take::Taken(lease)
@@ -72,32 +91,38 @@ impl MemoryLeases {
     pub fn held(&self, key: Key, now_ms: u64) -> bool {
         let inner = self.inner();
         let state = inner.leases.get(&key);
-        state.is_some_and(|state| state.lease.is_some() && now_ms < state.until_ms)
+        state.is_some_and(|state| state.lease().is_some() && now_ms < state.until_ms)
     }
 
     /// Ends a lease. One that is not held any more stays as it is; says whether it was held.
-    pub fn end(&self, key: Key, lease: Lease, (end, now_ms): (LeaseEnd, u64)) -> bool {
+    pub fn end(&self, key: Key, lease: Lease, (end, now_ms): (impl Into<End>, u64)) -> bool {
         let mut inner = self.inner();
-        let held = inner.leases.get(&key).and_then(|state| state.lease);
-        let ends = held.is_some_and(|held| {
+        let Some(state) = inner.leases.get_mut(&key) else {
+            return false;
+        };
+        let ends = state.lease().is_some_and(|held| {
             held.holder == lease.holder && (lease.token == 0 || held.token == lease.token)
         });
-        if ends {
-            match end {
-                LeaseEnd::Uncacheable => {
-                    let until_ms = now_ms.saturating_add(OPEN_MS);
-                    let open = State {
-                        lease: None,
-                        until_ms,
-                    };
-                    inner.leases.insert(key, open);
-                }
-                LeaseEnd::Stored | LeaseEnd::Failed => {
-                    inner.leases.remove(&key);
-                }
+        if !ends {
+            return false;
+        }
+        match end.into() {
+            End::Over => {
+                inner.leases.remove(&key);
+            }
+            End::Open => {
+                state.what = What::Open;
+                state.until_ms = now_ms.saturating_add(OPEN_MS);
+            }
+            End::Rest => {
+                let rest_ms = (REST_MS << state.failures.min(16)).min(RESTS_MS);
+                let until_ms = now_ms.saturating_add(rest_ms);
+                state.what = What::Rests { until_ms };
+                state.until_ms = until_ms.saturating_add(RESTS_MS);
+                state.failures = state.failures.saturating_add(1);
             }
         }
-        ends
+        true
     }
 
     /// How many there are.

@@ -7,6 +7,10 @@
 //! overwrite its successor. What it fetched is stored all the same while its successor has nothing
 //! yet: it is a good answer, and others wait for one.
 //!
+//! After a refresh that failed, stale answers go on being told for a pause that doubles with each
+//! failure in a row before the next one tries: else an upstream that fails would be asked by one stale
+//! answer after the other.
+//!
 //! With Redis a lease counts for all sidecars. While Redis cannot be reached each sidecar leases by
 //! itself, and for a moment only: the settlement that ends such a lease may reach another sidecar,
 //! which knows nothing of it. Equal requests then cost one upstream call per sidecar and moment, and
@@ -37,6 +41,11 @@ const AWAY_MS: u64 = 2_000;
 const UNHEARD: usize = 10_000;
 /// How long all go by themselves after an answer that is not to be shared.
 const OPEN_MS: u64 = 10_000;
+/// Pause after a refresh that failed, doubled each time up to a bound: a second is long beside what
+/// an answer from cache takes, and a minute short beside how long answers stay stale. How many failed
+/// is forgotten the longest pause after the last one's end.
+const REST_MS: u64 = 1_000;
+const RESTS_MS: u64 = 60_000;
 
 /// The right to fetch the answer to a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +76,50 @@ impl From<Lease> for sluice_wire::Lease {
     }
 }
 
+/// Who asks for a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taker {
+    /// The request.
+    pub holder: Id,
+    /// It has a stale answer, so that it can leave an upstream alone that failed to refresh it.
+    pub serves: bool,
+}
+
+impl From<Id> for Taker {
+    fn from(holder: Id) -> Self {
+        Taker {
+            holder,
+            serves: false,
+        }
+    }
+}
+
+/// What the end of a lease leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Nothing: the next one to ask takes it.
+    Over,
+    /// For a while all go without.
+    Open,
+    /// A refresh failed: who has a stale answer does not take it for a while.
+    Rest,
+}
+
+impl From<LeaseEnd> for End {
+    fn from(end: LeaseEnd) -> Self {
+        match end {
+            LeaseEnd::Stored | LeaseEnd::Failed => End::Over,
+            LeaseEnd::Uncacheable => End::Open,
+        }
+    }
+}
+
 /// What became of an attempt to take a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Take {
     /// The caller holds it, now or still.
     Taken(Lease),
-    /// Another one does.
+    /// Another one does, or it rests.
     Busy,
     /// The answer is not one to share: go without.
     Open,
@@ -83,7 +130,7 @@ pub struct Leases {
     shared: Option<RedisLeases>,
     local: MemoryLeases,
     /// Ends that Redis has not heard of: until it has, others wait for nothing.
-    unheard: Mutex<VecDeque<(Key, Lease, LeaseEnd)>>,
+    unheard: Mutex<VecDeque<(Key, Lease, End)>>,
     fallbacks: AtomicU64,
 }
 
@@ -99,17 +146,23 @@ impl Leases {
         }
     }
 
-    /// Takes the lease on `key` for `holder`, or prolongs the one that it has.
-    pub async fn take(&self, key: Key, holder: Id, (now_ms, life_ms): (u64, u64)) -> Take {
+    /// Takes the lease on `key` for `taker`, or prolongs the one that it has.
+    pub async fn take(
+        &self,
+        key: Key,
+        taker: impl Into<Taker>,
+        (now_ms, life_ms): (u64, u64),
+    ) -> Take {
+        let taker = taker.into();
         let mut life_ms = life_ms.min(MAX_LEASE_MS);
         if let Some(shared) = &self.shared {
-            match shared.take(key, holder, life_ms).await {
+            match shared.take(key, taker, life_ms).await {
                 Ok(take) => return take,
                 Err(_) => self.fallbacks.fetch_add(1, Ordering::Relaxed),
             };
             life_ms = life_ms.min(AWAY_MS);
         }
-        self.local.take(key, holder, (now_ms, life_ms))
+        self.local.take(key, taker, (now_ms, life_ms))
     }
 
     /// Whether a lease on `key` is held at `now_ms`.
@@ -124,7 +177,8 @@ impl Leases {
 
     /// Ends a lease, wherever it is. One that is not held any more stays as it is. What Redis cannot
     /// be told now it is told by [`Leases::catch_up`].
-    pub async fn end(&self, key: Key, lease: Lease, (end, now_ms): (LeaseEnd, u64)) {
+    pub async fn end(&self, key: Key, lease: Lease, (end, now_ms): (impl Into<End>, u64)) {
+        let end = end.into();
         self.local.end(key, lease, (end, now_ms));
         let Some(shared) = &self.shared else { return };
         if shared.end(key, lease, end).await.is_err() {
@@ -137,15 +191,20 @@ impl Leases {
         }
     }
 
-    /// Tells Redis of the ends that it has not heard of. Call it now and then.
+    /// Tells Redis of the ends that it has not heard of. Call it now and then. One that Redis refuses
+    /// is given up, so that it does not keep the others from being heard: its lease lapses.
     pub async fn catch_up(&self) {
         let Some(shared) = &self.shared else { return };
         loop {
             let Some((key, lease, end)) = self.unheard().front().copied() else {
                 return;
             };
-            if shared.end(key, lease, end).await.is_err() {
-                return;
+            match shared.end(key, lease, end).await {
+                Ok(_) => {}
+                Err(error) if error.is_refusal() => {
+                    log::warn!("the end of a lease is given up, and it lapses: {error}");
+                }
+                Err(_) => return,
             }
             // Only this takes from the front, but for an overflow, which took the same one.
             let mut unheard = self.unheard();
@@ -155,7 +214,7 @@ impl Leases {
         }
     }
 
-    fn unheard(&self) -> MutexGuard<'_, VecDeque<(Key, Lease, LeaseEnd)>> {
+    fn unheard(&self) -> MutexGuard<'_, VecDeque<(Key, Lease, End)>> {
         self.unheard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

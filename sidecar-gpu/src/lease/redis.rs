@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use redis::Script;
-use sluice_wire::LeaseEnd;
 
-use super::{Lease, OPEN_MS, Take};
-use crate::budget::Id;
+use super::{End, Lease, OPEN_MS, REST_MS, RESTS_MS, Take, Taker};
 use crate::cache::Key;
 use crate::store::{Link, StoreError};
 
@@ -37,15 +35,17 @@ impl RedisLeases {
         }
     }
 
-    /// Takes the lease on `key` for `holder`, or prolongs the one that it has.
+    /// Takes the lease on `key` for `taker`, or prolongs the one that it has.
     ///
     /// # Errors
     /// When Redis does not answer, or with something else.
-    pub async fn take(&self, key: Key, holder: Id, life_ms: u64) -> Result<Take, StoreError> {
+    pub async fn take(&self, key: Key, taker: Taker, life_ms: u64) -> Result<Take, StoreError> {
+        let Taker { holder, serves } = taker;
         let mut call = self.take.prepare_invoke();
         call.key(name(key))
             .arg(holder.to_string())
-            .arg(life_ms.max(1));
+            .arg(life_ms.max(1))
+            .arg(u8::from(serves));
         let answer: Vec<String> = self
             .link
             .call(1, async |mut redis| call.invoke_async(&mut redis).await)
@@ -77,23 +77,26 @@ impl RedisLeases {
             .link
             .call(1, async |mut redis| command.query_async(&mut redis).await)
             .await?;
-        Ok(there.is_some_and(|there| there != b"open"))
+        Ok(there.is_some_and(|there| there != b"open" && !there.starts_with(b"rest:")))
     }
 
     /// Ends a lease. One that is not held any more stays as it is; says whether it was held.
     ///
     /// # Errors
     /// When Redis does not answer.
-    pub async fn end(&self, key: Key, lease: Lease, end: LeaseEnd) -> Result<bool, StoreError> {
-        let open_ms = match end {
-            LeaseEnd::Uncacheable => OPEN_MS,
-            LeaseEnd::Stored | LeaseEnd::Failed => 0,
+    pub async fn end(&self, key: Key, lease: Lease, end: End) -> Result<bool, StoreError> {
+        let (what, ms) = match end {
+            End::Over => ("over", 0),
+            End::Open => ("open", OPEN_MS),
+            End::Rest => ("rest", REST_MS),
         };
         let mut call = self.end.prepare_invoke();
         call.key(name(key))
             .arg(lease.holder.to_string())
             .arg(lease.token)
-            .arg(open_ms);
+            .arg(what)
+            .arg(ms)
+            .arg(RESTS_MS);
         let ended: u8 = self
             .link
             .call(UNHURRIED, async |mut redis| {

@@ -73,6 +73,36 @@ fn after_a_failure_the_next_takes_over_and_after_an_answer_not_to_share_all_go()
     taken(leases.take(key(1), Id(6), (NOW + OPEN_MS, LIFE)));
 }
 
+/// One with a stale answer.
+fn serving(id: u128) -> Taker {
+    Taker {
+        holder: Id(id),
+        serves: true,
+    }
+}
+
+#[test]
+fn after_refreshes_that_failed_stale_answers_rest_longer_each_time_and_others_do_not() {
+    let leases = MemoryLeases::default();
+    let mut now = NOW;
+    for rest in [1, 2, 4, 8, 16, 32, 60, 60].map(|secs| secs * 1_000) {
+        let refresh = taken(leases.take(key(1), serving(1), (now, LIFE)));
+        assert!(leases.end(key(1), refresh, (End::Rest, now)));
+        let busy = leases.take(key(1), serving(2), (now + rest - 1, LIFE));
+        assert_eq!(busy, Take::Busy, "{rest}");
+        assert!(!leases.held(key(1), now), "nobody is to wait for it");
+        now += rest;
+    }
+    // Without an answer to tell it goes at once; what it brings ends the row.
+    let lead = taken(leases.take(key(1), Id(3), (now, LIFE)));
+    assert!(leases.end(key(1), lead, (End::Rest, now)));
+    let lead = taken(leases.take(key(1), Id(3), (now, LIFE)));
+    assert!(leases.end(key(1), lead, (LeaseEnd::Stored, now)));
+    let refresh = taken(leases.take(key(1), serving(1), (now, LIFE)));
+    assert!(leases.end(key(1), refresh, (End::Rest, now)));
+    taken(leases.take(key(1), serving(1), (now + REST_MS, LIFE)));
+}
+
 #[test]
 fn a_holder_that_never_heard_its_token_can_end_its_lease_and_no_other() {
     let leases = MemoryLeases::default();

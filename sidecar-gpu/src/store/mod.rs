@@ -5,6 +5,8 @@ mod breaker;
 mod conn;
 mod link;
 
+use redis::{ErrorKind, ServerErrorKind};
+
 pub use address::{Address, FORMS};
 pub use breaker::{Breaker, Permit, State};
 pub use conn::Conn;
@@ -37,6 +39,27 @@ impl StoreError {
     #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(self, StoreError::Redis(error) if error.code() == Some("OOM"))
+    }
+
+    /// Whether the store was reached and refused what it would refuse again: the key holds something
+    /// else, the user may not. It is not for want of room or time.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            StoreError::Open | StoreError::Timeout(_) => false,
+            StoreError::Nonsense { .. } => true,
+            StoreError::Redis(error) => match error.kind() {
+                ErrorKind::Extension => !matches!(error.code(), Some("OOM" | "BUSY" | "MISCONF")),
+                ErrorKind::UnexpectedReturnType
+                | ErrorKind::Client
+                | ErrorKind::Server(
+                    ServerErrorKind::ResponseError
+                    | ServerErrorKind::CrossSlot
+                    | ServerErrorKind::NoPerm,
+                ) => true,
+                _ => false,
+            },
+        }
     }
 
     /// The word for it in metrics.

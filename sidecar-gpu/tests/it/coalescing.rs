@@ -311,6 +311,71 @@ async fn a_stale_answer_goes_out_at_once_and_one_request_refreshes_it() {
     assert_eq!((result(&reply), &body[..]), (CacheResult::Hit, &b"new"[..]));
 }
 
+/// The lease to refresh behind a stale answer, if one is given out.
+async fn refresh_of(sidecar: &Sidecar, n: u128) -> Option<Lease> {
+    let (reply, body) = sidecar.admit(&behind(n)).await;
+    assert_eq!(
+        (result(&reply), &body[..]),
+        (CacheResult::Stale, &b"old"[..])
+    );
+    match reply.verdict {
+        Verdict::Hit { refresh, .. } => refresh,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn failed_refresh(n: u128, lease: Lease) -> Settle {
+    let mut failed = settled(n, lease, (LeaseEnd::Failed, b""));
+    failed.record.cache = CacheResult::Refresh;
+    failed.record.status = 503;
+    failed
+}
+
+#[tokio::test]
+async fn a_refresh_that_failed_is_not_tried_again_by_the_next_stale_hit() {
+    let sidecar = sidecar();
+    stale(&sidecar).await;
+    let mut tries = 0;
+    for n in 0..200 {
+        if let Some(lease) = refresh_of(&sidecar, n).await {
+            tries += 1;
+            let failed = failed_refresh(1_000 + n, lease);
+            sidecar.settle(vec![failed], b"").await;
+        }
+        sidecar.advance(100);
+    }
+    assert_eq!(tries, 5, "at 0, 1, 3, 7 and 15 of 20 seconds");
+    // A request that has no stale answer to tell does not wait for that.
+    sidecar.advance(600_000);
+    lease(&sidecar.admit(&cached(300, 0)).await.0);
+}
+
+#[tokio::test]
+async fn with_redis_all_sidecars_leave_an_upstream_alone_that_failed_to_refresh() {
+    let Some(redis) = Redis::start() else { return };
+    let (one, two) = (on(&redis), on(&redis));
+    stale(&one).await;
+    two.advance(650_000);
+    let mut pauses = Vec::new();
+    for n in 0..3 {
+        let lease = loop {
+            if let Some(lease) = refresh_of(&one, n).await {
+                break lease;
+            }
+        };
+        let failed = failed_refresh(1_000 + n, lease);
+        one.settle(vec![failed], b"").await;
+        assert_eq!(refresh_of(&two, 100 + n).await, None);
+        let mut asked = redis.client().get_connection().unwrap();
+        let name = [&b"sluice:l:"[..], &[0x01; 32]].concat();
+        let kept: String = redis::cmd("GET").arg(name).query(&mut asked).unwrap();
+        let until_us: u64 = kept.rsplit_once(':').unwrap().1.parse().unwrap();
+        let (secs, micros): (u64, u64) = redis::cmd("TIME").query(&mut asked).unwrap();
+        pauses.push((until_us - secs * 1_000_000 - micros).div_ceil(1_000_000));
+    }
+    assert_eq!(pauses, [1, 2, 4]);
+}
+
 #[tokio::test]
 async fn a_refresh_that_comes_once_another_is_done_finds_its_answer() {
     let sidecar = sidecar();
@@ -488,6 +553,38 @@ async fn a_lease_that_ended_while_redis_was_away_is_free_soon_after_it_is_back()
     redis.thaw();
     assert_eq!(two.admit(&cached(1, 0)).await.0.verdict, Verdict::Wait);
     while two.admit(&cached(1, 0)).await.0.verdict == Verdict::Wait {
+        one.app.catch_up().await;
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_redis_refuses_does_not_keep_the_next_from_being_heard() {
+    let Some(redis) = Redis::start() else { return };
+    let patience = json!({"timeout": "100ms", "failures": 1, "pause": "10ms"});
+    let one = Sidecar::new(&json!({"store": redis.url(), "redis": patience}));
+    let two = on(&redis);
+    let other = |n| AdmitRequest {
+        plans: vec![plan(Some(key(2)), Vec::new())],
+        ..cached(n, 0)
+    };
+    let (first, _) = one.admit(&cached(0, 0)).await;
+    let (second, _) = one.admit(&other(1)).await;
+    redis.freeze();
+    let refused = settled(0, lease(&first), (LeaseEnd::Failed, b""));
+    let mut heard = settled(1, lease(&second), (LeaseEnd::Failed, b""));
+    heard.release.as_mut().unwrap().key = key(2);
+    one.settle(vec![refused, heard], b"").await;
+    redis.thaw();
+    let mut client = redis.client().get_connection().unwrap();
+    let name = [&b"sluice:l:"[..], &[0x01; 32]].concat();
+    let drop = redis::cmd("DEL").arg(&name).query::<u64>(&mut client);
+    let list = redis::cmd("LPUSH")
+        .arg(&name)
+        .arg("a")
+        .query::<u64>(&mut client);
+    assert_eq!((drop.unwrap(), list.unwrap()), (1, 1));
+    assert_eq!(two.admit(&other(2)).await.0.verdict, Verdict::Wait);
+    while two.admit(&other(2)).await.0.verdict == Verdict::Wait {
         one.app.catch_up().await;
     }
 }

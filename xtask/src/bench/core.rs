@@ -11,13 +11,14 @@ use std::process::Stdio;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use super::Asked;
 use super::table::{Better, Row};
 use crate::build::wasm_cargo;
 use crate::run::{self, Workspace};
 use crate::setup::{self, cargo_tool, wasm::Wasm};
 
 /// Times of every case, in microseconds.
-pub(super) fn measure(workspace: &Workspace, _name: &'static str) -> Result<Vec<Row>> {
+pub(super) fn measure(workspace: &Workspace, _asked: &Asked<'_>) -> Result<Vec<Row>> {
     let native = native(workspace)?;
     let wasm = wasm(workspace)?;
     let mut rows = Vec::new();

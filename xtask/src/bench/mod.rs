@@ -5,7 +5,7 @@ mod core;
 mod table;
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -17,7 +17,15 @@ use crate::{Options, build, setup};
 struct Bench {
     name: &'static str,
     about: &'static str,
-    measure: fn(&Workspace, &'static str) -> Result<Vec<Row>>,
+    measure: fn(&Workspace, &Asked<'_>) -> Result<Vec<Row>>,
+}
+
+/// Which bench, and how much of it.
+struct Asked<'a> {
+    name: &'static str,
+    quick: bool,
+    /// Only parts whose name contains this.
+    only: &'a str,
 }
 
 /// One line each; `program` runs the case of that name in `sluice-bench`.
@@ -34,7 +42,7 @@ const BENCHES: &[Bench] = &[
     },
     Bench {
         name: "cache",
-        about: "which near questions are one: precision, recall, time of a comparison",
+        about: "time of exact and semantic hits, memory per answer, which near questions are one",
         measure: cache::measure,
     },
 ];
@@ -51,8 +59,13 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     fs::create_dir_all(&folder)?;
     for bench in options.pick(BENCHES, |bench| bench.name)? {
         println!("=== {}: {}", bench.name, bench.about);
-        let rows = (bench.measure)(workspace, bench.name)
-            .with_context(|| format!("bench {}", bench.name))?;
+        let asked = Asked {
+            name: bench.name,
+            quick: options.quick,
+            only: &options.only,
+        };
+        let rows =
+            (bench.measure)(workspace, &asked).with_context(|| format!("bench {}", bench.name))?;
         if rows.is_empty() {
             bail!("bench {} measured nothing", bench.name);
         }
@@ -65,7 +78,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 }
 
 /// `sluice-bench NAME`: rows as a JSON list on stdout, progress on stderr.
-fn program(workspace: &Workspace, name: &'static str) -> Result<Vec<Row>> {
+fn program(workspace: &Workspace, asked: &Asked<'_>) -> Result<Vec<Row>> {
     let envoy = setup::envoy::envoy(workspace)?;
     build::dist(workspace)?;
     run::show(
@@ -74,17 +87,30 @@ fn program(workspace: &Workspace, name: &'static str) -> Result<Vec<Row>> {
             .args(["build", "--release", "--package", "sluice-tests"])
             .args(["--bin", "sluice-bench", "--bin", "sluice-provider"]),
     )?;
-    let output = workspace
-        .command(workspace.target.join("release/sluice-bench"))
-        .arg(name)
+    let mut command = workspace.command(workspace.target.join("release/sluice-bench"));
+    command
+        .args([asked.name, "--only", asked.only])
         .env("SLUICE_ENVOY", envoy)
-        .env("SLUICE_DIST", &workspace.dist)
+        .env("SLUICE_DIST", &workspace.dist);
+    if asked.quick {
+        command.args(["--rounds", "1", "--seconds", "1", "--latency", "3"]);
+    }
+    if asked.name == "cache" {
+        command.env("SLUICE_MODEL", setup::model::minilm(workspace)?);
+    }
+    rows(&mut command)
+}
+
+/// What a program wrote to stdout; its stderr is shown.
+fn rows(command: &mut Command) -> Result<Vec<Row>> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
-        .context("starting sluice-bench")?;
+        .with_context(|| format!("starting {program}"))?;
     if !output.status.success() {
-        bail!("sluice-bench {name}: {}", output.status);
+        bail!("{program}: {}", output.status);
     }
     table::parse(&String::from_utf8(output.stdout)?)
 }

@@ -23,9 +23,10 @@ const INPUTS_PER_MS: usize = 16;
 /// How often a request asks on, beyond once a step.
 const WAITS: u16 = 12;
 
-/// How often it asks in vain: where it waits at a sidecar that dies, it asks the next one, which may
-/// be the dead one again until Envoy knows.
-const VAIN: u8 = 12;
+/// Before it asks again where it waited at a sidecar that died: the next one may be the dead one
+/// again until Envoy knows. Doubled each time, up to [`PAUSES_MS`], as long as it may wait at all.
+const PAUSE_MS: u64 = 50;
+const PAUSES_MS: u64 = 2000;
 
 /// How often a request asks for another's answer, however soon it is told to wait on.
 fn most_waits(sidecar: &Sidecar) -> u16 {
@@ -347,6 +348,9 @@ impl Exchange {
     /// Another request refreshes the answer already, or there is nobody to keep a new one: nothing
     /// is to be done, and nobody reads this.
     fn superseded(&mut self, effects: &mut Effects) {
+        if let Some(facts) = self.facts.as_mut() {
+            facts.superseded = true;
+        }
         let error = ApiError {
             kind: ErrorKind::Unavailable,
             message: "There is nothing to refresh.".into(),
@@ -356,29 +360,56 @@ impl Exchange {
     }
 
     /// The sidecar that it waited at, or asked after it had waited, is gone or made no sense:
-    /// another one may know more. Says whether it asks again.
+    /// another one may know more. Says whether it asks again, which it does in a moment.
     fn waited_in_vain(
         &mut self,
         waited: bool,
         vm: &mut Vm,
         (host, effects): (&mut dyn Host, &mut Effects),
     ) -> bool {
-        let Some(facts) = self.facts.as_mut() else {
+        let plan = vm.plan.clone();
+        let (Some(facts), Some(sidecar)) = (self.facts.as_mut(), &plan.sidecar) else {
             return false;
         };
         let Some((until_ns, _)) = facts.wait else {
             return false;
         };
-        facts.vain = facts.vain.saturating_add(1);
-        let over = host.now_ns() >= until_ns || facts.vain >= VAIN;
+        let now_ns = host.now_ns();
+        let over = now_ns >= until_ns || vm.waiting >= sidecar.waits;
         if waited {
             effects.count(vm, ("wait", &[(Label::Result, "failed")]), 1);
         } else if over {
             return false;
         }
-        facts.alone = facts.alone || over;
-        self.admit(vm, host, effects);
+        if over {
+            facts.alone = true;
+            self.admit(vm, host, effects);
+            return true;
+        }
+        let (times, _) = facts.vain;
+        let pause_ms = (PAUSE_MS << times.min(16)).min(PAUSES_MS);
+        let again_ns = now_ns.saturating_add(pause_ms * 1_000_000);
+        facts.vain = (times.saturating_add(1), again_ns.min(until_ns));
+        vm.waiting += 1;
+        self.phase = Phase::Retrying;
+        effects.list.push(Effect::Queue);
+        effects.flow = super::Flow::Pause;
         true
+    }
+
+    /// One whose sidecar died looks whether it may ask again.
+    pub(super) fn ask_again(&mut self, vm: &mut Vm, host: &mut dyn Host, effects: &mut Effects) {
+        let Some(facts) = self.facts.as_mut() else {
+            return;
+        };
+        let now_ns = host.now_ns();
+        if now_ns < facts.vain.1 {
+            effects.flow = super::Flow::Pause;
+            return;
+        }
+        vm.waiting = vm.waiting.saturating_sub(1);
+        facts.alone = facts.alone || facts.wait.is_none_or(|(until_ns, _)| now_ns >= until_ns);
+        self.admit(vm, host, effects);
     }
 
     /// Whether it asked for a lease, so that it may be told to wait for another's.

@@ -93,10 +93,12 @@ pub(super) struct Facts {
     pub(super) alone: bool,
     /// When waiting for another's answer ends, nanoseconds since the epoch, and how often it began.
     pub(super) wait: Option<(u64, u16)>,
-    /// How often it was not answered meanwhile.
-    pub(super) vain: u8,
+    /// How often it was not answered meanwhile, and when it asks again, nanoseconds since the epoch.
+    pub(super) vain: (u32, u64),
     /// The lease that it came under: it refreshes a stale answer.
     pub(super) under: Option<Lease>,
+    /// There was nothing to refresh.
+    pub(super) superseded: bool,
     /// The lease that it holds, with its key.
     pub(super) lease: Option<(String, Lease)>,
     /// The sidecar was asked for a lease and its answer was not heard.
@@ -265,8 +267,9 @@ impl Facts {
             compared: false,
             alone: false,
             wait: None,
-            vain: 0,
+            vain: (0, 0),
             under: None,
+            superseded: false,
             lease: None,
             unheard: false,
             inputs: None,

@@ -11,7 +11,7 @@ use sluice_wire::{
 use super::facts::Facts;
 use super::response::dollars;
 use super::{Effect, Effects, Exchange, Host, Label, Metric, Phase, Vm};
-use crate::config::{Plan, Price};
+use crate::config::{Plan, Price, Scope};
 use crate::policy::accounting::{self, Bill};
 use crate::policy::{budget, guard, tags};
 
@@ -33,9 +33,17 @@ impl Exchange {
         {
             return;
         }
+        // Nobody asked, and nothing was spent: it is no request of anyone. What the sidecar may hold
+        // for it lapses.
+        if facts.superseded {
+            return effects.count(vm, ("refresh_superseded", &[]), 1);
+        }
         let plan = vm.plan.clone();
         // The client left while it was not sent yet: nothing went upstream.
-        let sent = !matches!(phase, Phase::Asked | Phase::Waiting | Phase::Queued);
+        let sent = !matches!(
+            phase,
+            Phase::Asked | Phase::Waiting | Phase::Queued | Phase::Retrying
+        );
         let estimated = facts.estimate_usage(sent, vm);
         let whole = !facts.cache.answers() && facts.cache != CacheResult::Partial;
         if !estimated && whole && facts.outcome == Outcome::Answered {
@@ -167,6 +175,15 @@ impl Facts {
             // The audit was given up: upstream was not asked.
             _ if self.cache == CacheResult::Semantic => LeaseEnd::Failed,
             (Outcome::Answered, _) => LeaseEnd::Uncacheable,
+            // What others wait for is still to be had: of one caller's bad key that all share it with,
+            // and where a stale answer is.
+            (Outcome::UpstreamError, status)
+                if self.under.is_some()
+                    || matches!(status, 401..=403)
+                        && self.route(plan).cache.scope == Scope::Global =>
+            {
+                LeaseEnd::Failed
+            }
             // Each caller's own matter, such as its key.
             (Outcome::UpstreamError, status) if !matches!(status, 408 | 409 | 429 | 500..) => {
                 LeaseEnd::Uncacheable

@@ -289,9 +289,6 @@ impl Exchange {
 
     /// One that waits looks whether it is its turn.
     pub(super) fn turn(&mut self, vm: &mut Vm, host: &mut dyn Host, effects: &mut Effects) {
-        if self.phase != Phase::Queued {
-            return;
-        }
         let Some(facts) = self.facts.as_mut() else {
             return;
         };

@@ -5,7 +5,7 @@
 //! RequestBody    ─► score, limits, keys, charges ─► Call admit | decide locally
 //! Reply          ─► hit: Respond · stale: Respond and Refresh · wait: Call wait · over: Respond 429
 //!                   count: Call again · go: what the guard says, then edit and resume
-//! Turn           ─► one that the guard made wait tries again
+//! Turn           ─► one that the guard made wait, or whose sidecar died, tries again
 //! Response…      ─► usage, cost, headers; hidden usage chunk
 //! Done           ─► Settle: ledger record, budgets, answer to store
 //! ```
@@ -59,6 +59,8 @@ enum Phase {
     Waiting,
     /// The guard makes it wait for its turn.
     Queued,
+    /// The sidecar that it waited at is gone; it asks again in a moment.
+    Retrying,
     /// Sent upstream.
     Sent,
     /// The answer is held until it is whole.
@@ -85,10 +87,10 @@ impl Exchange {
         matches!(self.phase, Phase::Passing | Phase::Local | Phase::Done)
     }
 
-    /// Whether the guard makes it wait, so that it is to be told of its turns.
+    /// Whether it waits for a turn to try again, so that it is to be told of its turns.
     #[must_use]
     pub fn is_queued(&self) -> bool {
-        self.phase == Phase::Queued
+        matches!(self.phase, Phase::Queued | Phase::Retrying)
     }
 
     /// Whether an answer of which so many bytes are held goes on being held, so that they need
@@ -130,7 +132,11 @@ impl Exchange {
             } => {
                 self.response_body(chunk, end_of_stream, vm, &mut effects);
             }
-            Event::Turn => self.turn(vm, host, &mut effects),
+            Event::Turn => match self.phase {
+                Phase::Queued => self.turn(vm, host, &mut effects),
+                Phase::Retrying => self.ask_again(vm, host, &mut effects),
+                _ => {}
+            },
             Event::Done => self.done(vm, host, &mut effects),
         }
         effects

@@ -25,7 +25,7 @@ pub struct Vm {
     pub(super) breaker: Breaker,
     pub(super) names: Names,
     pub(super) requests: u64,
-    /// Requests that wait for another's answer.
+    /// Requests that wait for another's answer, or to ask for it again.
     pub(super) waiting: usize,
     /// Bytes of answers past their time that are held in case upstream fails.
     pub(super) spares: Rc<Cell<usize>>,
@@ -81,7 +81,7 @@ impl Vm {
     pub(super) fn lets_go(&mut self, phase: Phase, route: Option<usize>) {
         match phase {
             Phase::Asked => self.breaker.abandoned(),
-            Phase::Waiting => self.waiting = self.waiting.saturating_sub(1),
+            Phase::Waiting | Phase::Retrying => self.waiting = self.waiting.saturating_sub(1),
             Phase::Queued => {
                 let guard = self.guards.entry(route).or_default();
                 guard.upstream.queued = guard.upstream.queued.saturating_sub(1);

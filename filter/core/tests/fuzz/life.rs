@@ -307,34 +307,41 @@ impl Life<'_> {
             self.on(Event::RequestBody { body });
         }
         let mut answered = 0;
-        while answered < self.told.calls && self.told.open() {
-            answered = self.told.calls;
-            let head = AdmitReply {
-                verdict: verdict(rng),
-                over: vec![],
-                vectors: None,
-            };
-            let mut head = head;
-            let told = vectors(&self.told.call, &mut head, rng);
-            let body = told.as_ref().unwrap_or(&self.request.cached);
-            let frame = Frame { head, body }.encode().unwrap();
-            match rng.u8(..8) {
-                0 => self.on(Event::ReplyFailed),
-                1 => self.on(Event::Reply {
-                    status: 200,
-                    body: &damaged(&frame, rng),
-                }),
-                _ => self.on(Event::Reply {
-                    status: 200,
-                    body: &frame,
-                }),
-            };
-        }
-        while self.exchange.is_queued() {
-            self.world.now_ns += rng.u64(..3_000_000_000);
-            self.on(Event::Turn);
+        loop {
+            if self.exchange.is_queued() {
+                self.world.now_ns += rng.u64(..3_000_000_000);
+                self.on(Event::Turn);
+            } else if answered < self.told.calls && self.told.open() {
+                answered = self.told.calls;
+                self.sidecar_says(rng);
+            } else {
+                break;
+            }
         }
         assert!(!self.told.open(), "no request is left hanging");
+    }
+
+    /// Something, nothing, or nonsense.
+    fn sidecar_says(&mut self, rng: &mut Rng) {
+        let mut head = AdmitReply {
+            verdict: verdict(rng),
+            over: vec![],
+            vectors: None,
+        };
+        let told = vectors(&self.told.call, &mut head, rng);
+        let body = told.as_ref().unwrap_or(&self.request.cached);
+        let frame = Frame { head, body }.encode().unwrap();
+        match rng.u8(..8) {
+            0 => self.on(Event::ReplyFailed),
+            1 => self.on(Event::Reply {
+                status: 200,
+                body: &damaged(&frame, rng),
+            }),
+            _ => self.on(Event::Reply {
+                status: 200,
+                body: &frame,
+            }),
+        };
     }
 
     /// An answer from upstream, possibly broken off.

@@ -161,19 +161,35 @@ fn a_follower_waits_and_gets_the_leaders_answer_in_its_own_form() {
     assert_eq!(run.vm.waiting, 0);
 }
 
+/// The sidecar is gone: nothing is asked at once, and something when its turn comes.
+fn fails_and_asks_again(run: &mut Run) -> (&'static str, AdmitRequest, u32) {
+    let failed = run.on(Event::ReplyFailed);
+    assert!(failed.asks().is_none() && failed.list.contains(&Effect::Queue));
+    assert_eq!(failed.flow, Flow::Pause);
+    for _ in 0..50 {
+        let turn = run.on(Event::Turn);
+        if let Some(asked) = turn.asks() {
+            assert_eq!(run.vm.waiting, 0);
+            return asked;
+        }
+        assert_eq!((turn.flow, run.vm.waiting), (Flow::Pause, 1));
+        run.world.now_ns += SECOND / 20;
+    }
+    panic!("it is not asked again");
+}
+
 #[test]
-fn a_follower_whose_sidecar_dies_is_admitted_anew_and_one_that_dies_for_ever_goes_alone() {
+fn a_follower_whose_sidecar_dies_is_admitted_anew_in_its_turn_and_in_the_end_goes_alone() {
     let mut run = run(&format!("{SECRET},{CACHED}"));
     run.ask(&[], BODY);
-    for _ in 0..40 {
-        let (path, mut asked, _) = run.say(Verdict::Wait, b"").asks().unwrap();
-        if path == "/v1/wait" {
-            run.world.now_ns += SECOND;
-            let (path, again, _) = run.on(Event::ReplyFailed).asks().unwrap();
-            assert_eq!((path, again.cache.wait_ms), ("/v1/admit", 0));
-            asked = again;
-        }
+    run.say(Verdict::Wait, b"");
+    let begun_ns = run.world.now_ns;
+    for tries in 1..40 {
+        let (path, asked, _) = fails_and_asks_again(&mut run);
+        assert_eq!((path, asked.cache.wait_ms), ("/v1/admit", 0));
         if asked.cache.lease_ms == 0 {
+            assert!((10..=16).contains(&tries), "{tries}");
+            assert!(run.world.now_ns >= begun_ns + 20 * SECOND, "all its time");
             assert!(run.say(Verdict::go(0), b"").sent());
             assert_eq!(run.vm.waiting, 0);
             return;
@@ -187,11 +203,24 @@ fn a_follower_that_meets_the_dead_sidecar_once_more_tries_the_next() {
     let mut run = run(&format!("{SECRET},{CACHED}"));
     run.ask(&[], BODY);
     run.say(Verdict::Wait, b"");
-    assert_eq!(run.on(Event::ReplyFailed).asks().unwrap().0, "/v1/admit");
-    let (path, asked, _) = run.on(Event::ReplyFailed).asks().unwrap();
+    assert_eq!(fails_and_asks_again(&mut run).0, "/v1/admit");
+    let (path, asked, _) = fails_and_asks_again(&mut run);
     assert_eq!((path, asked.cache.lease_ms), ("/v1/admit", 30_000));
     let told = run.say(found(CacheResult::Hit, None), ANSWER.as_bytes());
     assert_eq!(told.response().unwrap().0, 200);
+}
+
+#[test]
+fn one_that_leaves_before_it_asks_again_leaves_nothing_behind() {
+    let mut run = run(&format!("{SECRET},{CACHED}"));
+    run.ask(&[], BODY);
+    run.say(Verdict::Wait, b"");
+    run.on(Event::ReplyFailed);
+    assert_eq!(run.vm.waiting, 1);
+    let (release, record, _) = released(&mut run);
+    assert_eq!(release.unwrap().end, LeaseEnd::Failed);
+    assert_eq!((record.usage, run.vm.waiting), (Usage::default(), 0));
+    assert!(run.on(Event::Turn).list.is_empty());
 }
 
 #[test]
@@ -200,8 +229,10 @@ fn the_time_and_the_number_of_those_who_wait_are_bounded() {
     // Its time is one for all its waits together.
     run.ask(&[], BODY);
     run.say(Verdict::Wait, b"");
-    run.world.now_ns += 19 * SECOND;
+    run.world.now_ns += 18 * SECOND;
     run.on(Event::ReplyFailed);
+    run.world.now_ns += SECOND;
+    assert_eq!(run.on(Event::Turn).asks().unwrap().0, "/v1/admit");
     let (_, asked, _) = run.say(Verdict::Wait, b"").asks().unwrap();
     assert_eq!(asked.cache.wait_ms, 1_000);
     run.world.now_ns += SECOND;
@@ -340,7 +371,9 @@ fn a_forged_lease_is_an_ordinary_request_and_a_refresh_that_came_too_late_ends()
             status == 503 && body.contains("refresh_superseded"),
             "{body}"
         );
-        run.done();
+        let done = run.on(Event::Done);
+        assert_eq!(done.counted("refresh_superseded"), 1);
+        assert_eq!(done.list.len(), 1, "no request of anyone: {done:?}");
     }
 }
 
@@ -357,6 +390,34 @@ fn a_refresh_that_fails_saves_nothing() {
     let (release, record, _) = released(&mut run);
     assert_eq!(release.unwrap().end, LeaseEnd::Failed);
     assert_eq!((record.cache, record.status), (CacheResult::Refresh, 503));
+}
+
+#[test]
+fn one_callers_bad_key_does_not_keep_a_refresh_or_all_tenants_from_the_answer() {
+    let mut run = run(&format!("{SECRET},{STALE}"));
+    run.ask(&[], BODY);
+    let told = run.say(found(CacheResult::Stale, Some(lease())), ANSWER.as_bytes());
+    let sealed = told.refreshed().unwrap().remove("x-sluice-lease").unwrap();
+    run.done();
+    run.next().ask(&[("x-sluice-lease", &sealed)], BODY);
+    assert!(run.say(leader(false), b"").sent());
+    run.answer("401", "{}");
+    assert_eq!(released(&mut run).0.unwrap().end, LeaseEnd::Failed);
+
+    for (scope, status, end) in [
+        ("global", "401", LeaseEnd::Failed),
+        ("global", "403", LeaseEnd::Failed),
+        ("global", "405", LeaseEnd::Uncacheable),
+        ("tenant", "401", LeaseEnd::Uncacheable),
+    ] {
+        let cache = format!(r#""cache":{{"scope":"{scope}","exact":{{"ttl":"10m"}}}}"#);
+        let mut run = super::run(&format!("{SECRET},{cache}"));
+        run.ask(&[], BODY);
+        assert!(run.say(leader(false), b"").sent());
+        run.answer(status, "{}");
+        let released = released(&mut run).0.unwrap();
+        assert_eq!(released.end, end, "{scope} {status}");
+    }
 }
 
 #[test]
