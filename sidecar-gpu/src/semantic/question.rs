@@ -145,6 +145,20 @@ impl Question {
         self.reading
     }
 
+    /// Whether [`Question::read`] may have made it: what is longer would cost more to compare.
+    pub(super) fn is_sound(&self) -> bool {
+        let bounded = self.kinds.len() <= MAX_TERMS
+            && self.asks.len() <= 2 * MAX_TERMS
+            // Small letters and contractions written out take more than was written.
+            && self.text.len() <= 4 * MAX_BYTES;
+        let terms = self.text.split('\n').count();
+        let whole = match self.reading {
+            Reading::English => terms == self.kinds.len().max(1),
+            Reading::Verbatim | Reading::TooLong => self.kinds.is_empty(),
+        };
+        bounded && whole
+    }
+
     /// Bytes on the heap.
     pub(super) fn weight(&self) -> usize {
         self.text.len() + self.kinds.len() + self.asks.len()
