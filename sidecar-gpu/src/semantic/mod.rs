@@ -20,6 +20,7 @@ mod numbers;
 mod question;
 mod scan;
 mod shared;
+mod tense;
 mod threshold;
 mod vocabulary;
 mod weights;

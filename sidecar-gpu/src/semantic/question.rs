@@ -6,7 +6,7 @@ use super::{lexicon, numbers, scan, wrappers};
 
 /// Raised whenever the same text may be read into other terms than before; questions read by other
 /// rules are never compared.
-pub const RULES: u16 = 2;
+pub const RULES: u16 = 3;
 
 /// Bytes of text that are read. A longer text is not understood.
 pub const MAX_BYTES: usize = 2048;
@@ -194,6 +194,11 @@ fn purposes(tokens: &mut [scan::Token]) {
         if purpose && chosen {
             tokens[at].kind = Kind::Light;
         }
+        // *the procedure to apply*, but *the procedure code*.
+        let manner = matches!(tokens[at].text.as_str(), "to" | "i" | "you" | "we" | "one");
+        if manner && tokens[at - 1].text == "procedure" {
+            tokens[at - 1].kind = Kind::Light;
+        }
         // *under $500* is *below $500*.
         let amount = matches!(tokens[at].kind, Kind::Number | Kind::Unit);
         if amount && tokens[at - 1].text == "below" {
@@ -338,11 +343,14 @@ fn what_is_how(clause: &[scan::Token], at: usize) -> bool {
 
 /// *how do X and Y differ*, *how is X different from Y*: the difference, not a manner.
 fn asks_difference(asked: &[scan::Token]) -> bool {
-    asked.iter().any(|token| {
-        matches!(
-            token.text.as_str(),
-            "differ" | "differs" | "different" | "difference" | "differences"
-        )
+    let word = |at: usize| asked.get(at).map_or("", |token| token.text.as_str());
+    let is = matches!(word(1), "is" | "are" | "was" | "were");
+    (0..asked.len()).any(|at| match word(at) {
+        "differ" | "differs" => true,
+        // Not *how do different animals sleep*, *how are different laws made*.
+        "different" if at == 1 => matches!(word(2), "is" | "are"),
+        "different" => is && matches!(word(at + 1), "" | "from" | "than" | "to"),
+        _ => false,
     })
 }
 
