@@ -250,15 +250,24 @@ impl App {
     }
 
     /// Tells Redis what it missed while it could not be reached, and the other sidecars what was
-    /// booked. [`crate::server::serve`] does so every second.
+    /// booked and which questions are known; hears of theirs. [`crate::server::serve`] does so every
+    /// second.
     pub async fn catch_up(&self) {
+        self.catch_up_accounts().await;
+        self.exchange_questions().await;
+    }
+
+    pub(crate) async fn exchange_questions(&self) {
+        if let Some(semantic) = &self.semantic {
+            semantic.catch_up().await;
+        }
+    }
+
+    pub(crate) async fn catch_up_accounts(&self) {
         let now_ms = self.clock.now_ms();
         self.leases.catch_up().await;
         if let Some(shared) = &self.shared {
             shared.catch_up(now_ms).await;
-        }
-        if let Some(semantic) = &self.semantic {
-            semantic.catch_up().await;
         }
         if let Some(publisher) = &self.publisher {
             // It says in the log when it begins to fail, and tries again at the next turn.

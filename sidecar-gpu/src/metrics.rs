@@ -363,7 +363,8 @@ impl Metrics {
     pub fn thresholds(&self, all: &[(String, Found)]) {
         for (name, found) in all {
             let route = self.route(name);
-            if route == OTHER && name != OTHER {
+            // The one that those beyond share has no name to show.
+            if name.starts_with('\0') || route == OTHER && name != OTHER {
                 continue;
             }
             let label = Route { route };

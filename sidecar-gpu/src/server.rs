@@ -103,7 +103,17 @@ pub async fn serve(
 }
 
 async fn background(app: Arc<App>) {
-    tokio::join!(chores(&app), app.listen());
+    tokio::join!(chores(&app), questions(&app), app.listen());
+}
+
+/// Apart from the chores: what budgets wait for must not wait until a slow Redis has heard and told
+/// all questions.
+async fn questions(app: &App) {
+    let mut turn = tokio::time::interval(CATCH_UP);
+    loop {
+        turn.tick().await;
+        app.exchange_questions().await;
+    }
 }
 
 async fn chores(app: &Arc<App>) {
@@ -112,7 +122,7 @@ async fn chores(app: &Arc<App>) {
     let mut sweep = tokio::time::interval(SWEEP);
     loop {
         tokio::select! {
-            _ = catch_up.tick() => app.catch_up().await,
+            _ = catch_up.tick() => app.catch_up_accounts().await,
             _ = prune.tick() => app.prune().await,
             _ = sweep.tick() => app.sweep().await,
         }

@@ -21,7 +21,7 @@ use crate::cache::{self, Entry, Found, Key, MAX_TTL_SECS, Put};
 use crate::inputs;
 use crate::lease::{End, Lease, Signal};
 use crate::ledger::{Booking, LedgerError};
-use crate::semantic::Agreement;
+use crate::semantic::{Agreement, MAX_ANSWER};
 
 /// Most charges of one item.
 const MAX_COUNTED: usize = 64;
@@ -161,7 +161,11 @@ fn check(bytes: &Bytes) -> Result<Vec<Item>, ApiError> {
                 Some(Audited {
                     key: key.map_err(|error| fault(at("audit.key"), error))?,
                     rate: f64::from(audit.false_ppm) / 1e6,
-                    answer: answer.as_ref().map(|(_, body)| body.clone()),
+                    // A part of the batch would keep all of it in memory while it waits its turn.
+                    answer: answer
+                        .as_ref()
+                        .filter(|(_, body)| body.len() <= MAX_ANSWER)
+                        .map(|(_, body)| Bytes::copy_from_slice(body)),
                 })
             }
         };

@@ -18,8 +18,8 @@ const SHORT: usize = 100;
 /// Bytes of an answer that are embedded, to begin with: about 256 tokens of English. What says
 /// something else says so in its first sentences.
 const EMBEDDED: usize = 1000;
-/// Longest answer that is read.
-const MAX_BYTES: usize = 256 << 10;
+/// Longest answer that is compared, bytes.
+pub const MAX_ANSWER: usize = 256 << 10;
 
 /// What an answer says.
 #[derive(Debug, Default, PartialEq)]
@@ -131,7 +131,7 @@ fn yes_or_no(text: &str) -> Option<bool> {
 
 /// What an answer of the chat, messages or responses API says; none where it says nothing or is none.
 fn said(body: &[u8]) -> Option<Said> {
-    if body.len() > MAX_BYTES {
+    if body.len() > MAX_ANSWER {
         return None;
     }
     let mut said = Said::default();

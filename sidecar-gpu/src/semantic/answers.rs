@@ -9,7 +9,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sluice_wire::limit;
 
@@ -23,7 +23,7 @@ pub(crate) async fn save(
     (cache, now_ms): (&dyn CacheStore, u64),
     keys: &[Key],
 ) -> io::Result<usize> {
-    let fresh = path.with_extension("answers.new");
+    let fresh = unfinished(path);
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);
     let mut out = BufWriter::new(options.open(&fresh)?);
@@ -49,12 +49,18 @@ pub(crate) async fn save(
     Ok(count)
 }
 
+/// What a process that was killed meanwhile leaves behind.
+fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("answers.new")
+}
+
 /// Puts what `path` holds into `cache`, but for what is over, and removes it; says how many answers
 /// there were. What is damaged ends it.
 pub(crate) async fn load(
     path: &Path,
     (cache, now_ms): (&dyn CacheStore, u64),
 ) -> io::Result<usize> {
+    remove(&unfinished(path))?;
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -77,8 +83,13 @@ pub(crate) async fn load(
     Ok(count)
 }
 
-/// Removes `path`, if it is there.
+/// Removes `path` and what was to become it, if they are there.
 pub(crate) fn forget(path: &Path) -> io::Result<()> {
+    remove(&unfinished(path))?;
+    remove(path)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -166,6 +177,20 @@ mod tests {
         assert_eq!(kept(&again, 2_001).await, [2]);
         assert!(!path.exists());
         assert_eq!(load(&path, (&again, 2_001)).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_process_left_half_written_does_not_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("semantic.answers");
+        let half = folder.path().join("semantic.answers.new");
+        std::fs::write(&half, HEAD).unwrap();
+        let cache = MemoryCache::new(1 << 20, 0);
+        assert_eq!(load(&path, (&cache, 0)).await.unwrap(), 0);
+        assert!(!half.exists());
+        std::fs::write(&half, HEAD).unwrap();
+        forget(&path).unwrap();
+        assert!(!half.exists());
     }
 
     #[tokio::test]

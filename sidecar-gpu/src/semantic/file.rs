@@ -135,7 +135,7 @@ pub(super) fn unpacked(bytes: &[u8], dimensions: usize) -> Option<(Stored, Row)>
     }
     let mut reader = Reader(body);
     let (_, stored, row) = reader.entry(dimensions)?;
-    let sound = reader.0.is_empty() && row.scale.is_finite() && row.scale > 0.0;
+    let sound = reader.0.is_empty() && row.is_sound() && stored.question.is_sound();
     sound.then_some((stored, row))
 }
 
@@ -201,7 +201,11 @@ impl<'a> Reader<'a> {
             parts: parts.collect(),
         };
         let length = u32::from_le_bytes(self.array()?);
-        let question: Question = serde_json::from_slice(self.take(length as usize)?).ok()?;
+        let length = usize::try_from(length).ok()?;
+        if length > MAX_QUESTION {
+            return None;
+        }
+        let question: Question = serde_json::from_slice(self.take(length)?).ok()?;
         let stored = Stored {
             scope,
             key,
@@ -298,6 +302,54 @@ mod tests {
             assert!(unpacked(&bad, 8).is_none(), "{at}");
             assert!(unpacked(&bytes[..at], 8).is_none(), "{at}");
         }
+    }
+
+    #[test]
+    fn no_row_that_is_near_to_all_and_no_question_that_none_could_be_is_taken() {
+        let with = |scale: f32, question: &serde_json::Value| {
+            let stored = Stored {
+                scope: key(1),
+                key: key(2),
+                question: Arc::new(serde_json::from_value(question.clone()).unwrap()),
+                until_ms: 1_000,
+            };
+            let row = Row { scale, ..vector(3) };
+            unpacked(&packed(&stored, &row).unwrap(), 8).is_some()
+        };
+        let good = serde_json::to_value(Question::read("Where is order 7?")).unwrap();
+        assert!(with(1.0 / 127.0, &good));
+        for scale in [0.0, -1.0 / 127.0, 0.02, 1e30, f32::NAN, f32::INFINITY] {
+            assert!(!with(scale, &good), "{scale}");
+        }
+        let mut many = good.clone();
+        many["text"] = vec!["order"; 1000].join("\n").into();
+        many["kinds"] = vec!["content"; 1000].into();
+        let mut long = good.clone();
+        long["text"] = "x".repeat(20_000).into();
+        let mut uneven = good.clone();
+        uneven["kinds"] = vec!["content"].into();
+        for bad in [many, long, uneven] {
+            assert!(!with(1.0 / 127.0, &bad));
+        }
+    }
+
+    #[test]
+    fn every_question_that_is_read_is_one_that_could_be() {
+        let long = "order 7 is here? ".repeat(15);
+        let dotted = "\u{130}".repeat(1000);
+        for text in [
+            "",
+            "?",
+            "why",
+            "¿Cómo?",
+            "can't I?",
+            &long,
+            &dotted,
+            &"x ".repeat(2000),
+        ] {
+            assert!(Question::read(text).is_sound(), "{text}");
+        }
+        assert!(Row::of(&[0.0; 8]).is_sound());
     }
 
     #[test]

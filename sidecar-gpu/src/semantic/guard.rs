@@ -3,6 +3,7 @@
 use super::align::{Alignment, is_content};
 use super::lexicon;
 use super::question::{Ask, Kind, Question, RULES, Reading, Term};
+use super::tense::{past_alone, same_tense};
 use super::vocabulary::Vocabulary;
 
 /// The first reason for which two questions cannot be the same. Ordered as they are looked for.
@@ -128,7 +129,8 @@ type Differs = fn(&Alignment<'_>) -> bool;
 
 /// Compares what the alignment shows.
 pub(super) fn after_alignment(aligned: &Alignment<'_>) -> Option<Refusal> {
-    let checks: [(Differs, Refusal); 6] = [
+    let checks: [(Differs, Refusal); 7] = [
+        (past_alone, Refusal::Tense),
         (negation_differs, Refusal::Negation),
         (name_alone, Refusal::Name),
         (opposites, Refusal::Opposite),
@@ -186,42 +188,6 @@ fn asked(question: &Question) -> Vec<Ask> {
     asks
 }
 
-fn same_tense(a: &Question, b: &Question) -> bool {
-    let has = |question: &Question, words: &[&str]| {
-        question
-            .terms()
-            .any(|term| term.kind == Kind::Aux && words.contains(&term.text))
-    };
-    let past = ["was", "were", "did", "had"];
-    // *has been paid* is asked for as *was paid* and as *is paid*.
-    let perfect = |question: &Question| {
-        let mut rest = question
-            .terms()
-            .skip_while(|term| !matches!(term.text, "has" | "have"));
-        rest.next().is_some()
-            && rest
-                .take(5)
-                .any(|term| term.text == "been" || term.text.ends_with("ed"))
-    };
-    let future = ["will", "shall"];
-    let duty = ["should", "must", "ought", "shall"];
-    let ability = ["can", "could", "may", "might"];
-    let past_differs = has(a, &past) != has(b, &past);
-    if past_differs && !perfect(a) && !perfect(b) || has(a, &future) != has(b, &future) {
-        return false;
-    }
-    if a.asks.contains(&Ask::How) {
-        return true;
-    }
-    // *Where should I stay* asks what *where do I stay* does, and not what *where may I stay* does.
-    let advice = a.asks.contains(&Ask::What) || a.asks.contains(&Ask::Where);
-    if advice && !has(a, &ability) && !has(b, &ability) {
-        return true;
-    }
-    has(a, &duty) == has(b, &duty)
-        && (has(a, &ability) == has(b, &ability) || !a.asks.contains(&Ask::Whether))
-}
-
 fn same_persons(a: &Question, b: &Question) -> bool {
     let persons = |question: &Question| -> Vec<u8> {
         question
@@ -260,6 +226,14 @@ fn same_persons(a: &Question, b: &Question) -> bool {
         talk
     };
     let (a_talk, b_talk) = (talk(&a_persons), talk(&b_persons));
+    // *do I owe him*, *does he owe me*.
+    let both = |talk: &[u8], third: &[u8]| !talk.is_empty() && !third.is_empty();
+    if both(&a_talk, &a_third)
+        && both(&b_talk, &b_third)
+        && (a_persons.first() > Some(&2)) != (b_persons.first() > Some(&2))
+    {
+        return false;
+    }
     let several = |talk: &[u8]| talk.iter().any(|one| *one != talk[0]);
     if several(&a_talk) || several(&b_talk) {
         return a_talk == b_talk;
@@ -326,6 +300,31 @@ const DIRECTIONS: &[&[&str]] = &[
     &["against"],
 ];
 
+/// Words that make another verb of the one before: *sign up*, *sign in*, *sign off*.
+const PARTICLES: &[&str] = &[
+    "up", "off", "out", "down", "over", "away", "back", "in", "on",
+];
+
+fn particle_differs(aligned: &Alignment<'_>) -> bool {
+    let behind = |terms: &[Term<'_>], at: usize| {
+        let next = terms.get(at + 1)?;
+        PARTICLES.iter().position(|particle| *particle == next.text)
+    };
+    // *in* and *on* are as often where something is.
+    let place = |at: usize| matches!(PARTICLES[at], "in" | "on");
+    let joins = |term: Term<'_>| matches!(term.text, "sign" | "log" | "check" | "clock" | "zoom");
+    aligned.pairs.iter().any(|pair| {
+        let term = aligned.a[pair.a];
+        let verb = matches!(term.kind, Kind::Content | Kind::Light);
+        match (behind(&aligned.a, pair.a), behind(&aligned.b, pair.b)) {
+            (Some(one), Some(other)) if verb && one != other => {
+                !place(one) && !place(other) || joins(term)
+            }
+            _ => false,
+        }
+    })
+}
+
 fn direction_differs(aligned: &Alignment<'_>) -> bool {
     let governor = |terms: &[Term<'_>], at: usize| {
         terms[..at]
@@ -339,18 +338,19 @@ fn direction_differs(aligned: &Alignment<'_>) -> bool {
             })
             .and_then(|term| DIRECTIONS.iter().position(|row| row.contains(&term.text)))
     };
-    aligned.pairs.iter().any(|pair| {
-        let kind = aligned.a[pair.a].kind;
-        if !(is_content(kind)
-            || matches!(kind, Kind::Number | Kind::Unit | Kind::Date | Kind::Light))
-        {
-            return false;
-        }
-        match (governor(&aligned.a, pair.a), governor(&aligned.b, pair.b)) {
-            (Some(one), Some(other)) => one != other,
-            _ => false,
-        }
-    })
+    particle_differs(aligned)
+        || aligned.pairs.iter().any(|pair| {
+            let kind = aligned.a[pair.a].kind;
+            if !(is_content(kind)
+                || matches!(kind, Kind::Number | Kind::Unit | Kind::Date | Kind::Light))
+            {
+                return false;
+            }
+            match (governor(&aligned.a, pair.a), governor(&aligned.b, pair.b)) {
+                (Some(one), Some(other)) => one != other,
+                _ => false,
+            }
+        })
 }
 
 /// Adverbs that mean the same wherever they stand: *is still pending*, *is pending still*.
@@ -394,11 +394,25 @@ fn exchanged(aligned: &Alignment<'_>) -> bool {
             .iter()
             .any(|pair| matches!(aligned.a[pair.0].kind, Kind::Number | Kind::Date))
     };
+    // *can my boss fire me*, *can I fire my boss*: a person is the object of one alone.
+    let object = |terms: &[Term<'_>]| {
+        terms
+            .iter()
+            .any(|term| matches!(term.text, "me" | "us" | "him" | "them"))
+    };
+    let turned = object(&aligned.a) != object(&aligned.b);
+    let neighbours = |terms: &[Term<'_>], from: usize, to: usize| {
+        let own =
+            |term: &Term<'_>| term.kind == Kind::Pronoun || matches!(term.text, "a" | "an" | "the");
+        to == from + 1 || turned && from < to && terms[from + 1..to].iter().all(own)
+    };
     pairs.iter().enumerate().any(|(at, one)| {
         pairs[at + 1..].iter().any(|other| {
             other.1 < one.1
                 && (between(*one, *other)
-                    || other.0 == one.0 + 1 && one.1 == other.1 + 1 && !counted(*one, *other))
+                    || neighbours(&aligned.a, one.0, other.0)
+                        && neighbours(&aligned.b, other.1, one.1)
+                        && !counted(*one, *other))
         })
     })
 }

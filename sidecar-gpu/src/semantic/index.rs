@@ -82,6 +82,16 @@ impl Row {
     }
 }
 
+impl Row {
+    /// Whether it is a vector of length 1, or of none: a longer one would be near to everything.
+    pub(super) fn is_sound(&self) -> bool {
+        // An engine's vector is off by a rounding, and each part by half a step.
+        const LONGEST: f32 = 1.1;
+        let squares = dot(&self.parts, &self.parts) as f32;
+        self.scale > 0.0 && self.scale <= 1.0 && squares.sqrt() * self.scale <= LONGEST
+    }
+}
+
 /// The questions of one scope. All three have the same order.
 #[derive(Default)]
 struct Bucket {

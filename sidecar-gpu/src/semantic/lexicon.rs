@@ -52,8 +52,8 @@ const KINDS: &[(Kind, &str)] = &[
          recommend suggest suggestions recommendations fact facts make makes making made do doing use uses using \
          used think know known want wants find finding see take takes taking give gives giving \
          given show keep put start started begin happen happens mean means meaning name names say \
-         look come comes bring having own owns finally even overall currently simply \
-         literally honestly personally still yet already procedure",
+         look come comes bring having own owns finally currently \
+         honestly still yet already",
     ),
     (
         Kind::Date,
@@ -158,7 +158,7 @@ const SYNONYMS: &str = "buy,purchase fix,repair,mend delete,remove,erase start,b
         password,passcode notification,alert bug,defect issue,problem trouble,problem \
         folder,directory screen,display \
         retrieve,recover restore,recover regain,recover \
-        relation,relationship opinion,view affect,effect operate,work";
+        relation,relationship opinion,view operate,work";
 
 /// Pairs of which one in either question, in place of the other, asks something else.
 const ANTONYMS: &str = "more:less,fewer most:least better:worse best:worst good:bad,poor,evil \
@@ -199,7 +199,7 @@ const ANTONYMS: &str = "more:less,fewer most:least better:worse best:worst good:
     civil:criminal felony:misdemeanor fixed:variable,floating gross:net inner:outer \
     ascending:descending horizontal:vertical serial:parallel synchronous:asynchronous \
     static:dynamic mutable:immutable push:pull get:set,lose grow:shrink attract:repel \
-    loosen:tighten inflate:deflate expand:shrink,contract appear:disappear remember:forget \
+    still:already,yet few:many,most all:most,any every:any loosen:tighten inflate:deflate expand:shrink,contract appear:disappear remember:forget \
     freeze:melt,thaw,unfreeze boil:freeze merge:split,rebase always:never,sometimes \
     all:none,some everyone:nobody optimist:pessimist ally:enemy war:peace supply:demand \
     same:different similar:different alike:different theist:atheist monetary:fiscal stalactite:stalagmite virus:bacteria viral:bacterial vein:artery \
@@ -372,6 +372,15 @@ pub(super) fn spelled_out(word: &str) -> Option<&'static str> {
         .iter()
         .find(|(short, _)| *short == word)
         .map(|(_, long)| *long)
+}
+
+/// Whether the word looks like one of the past: *paid*, *worked*.
+pub(super) fn is_past(word: &str) -> bool {
+    match WORDS.get(word) {
+        Some(entry) if entry.whole => false,
+        Some(entry) if entry.base.is_some() => !word.ends_with("ing"),
+        _ => word.len() > 4 && word.ends_with("ed"),
+    }
 }
 
 /// A key that the forms of one word share. Not always a word.

@@ -20,12 +20,13 @@ mod numbers;
 mod question;
 mod scan;
 mod shared;
+mod tense;
 mod threshold;
 mod vocabulary;
 mod weights;
 mod wrappers;
 
-pub use agree::Agreement;
+pub use agree::{Agreement, MAX_ANSWER};
 pub use cache::{OpenError, SemanticCache, Told};
 pub use check::{DEFAULT_THRESHOLD, FEATURE_NAMES, FEATURES, Verdict, features, judge};
 pub use guard::{Refusal, compare};

@@ -6,7 +6,7 @@ use super::{lexicon, numbers, scan, wrappers};
 
 /// Raised whenever the same text may be read into other terms than before; questions read by other
 /// rules are never compared.
-pub const RULES: u16 = 2;
+pub const RULES: u16 = 3;
 
 /// Bytes of text that are read. A longer text is not understood.
 pub const MAX_BYTES: usize = 2048;
@@ -145,6 +145,20 @@ impl Question {
         self.reading
     }
 
+    /// Whether [`Question::read`] may have made it: what is longer would cost more to compare.
+    pub(super) fn is_sound(&self) -> bool {
+        let bounded = self.kinds.len() <= MAX_TERMS
+            && self.asks.len() <= 2 * MAX_TERMS
+            // Small letters and contractions written out take more than was written.
+            && self.text.len() <= 4 * MAX_BYTES;
+        let terms = self.text.split('\n').count();
+        let whole = match self.reading {
+            Reading::English => terms == self.kinds.len().max(1),
+            Reading::Verbatim | Reading::TooLong => self.kinds.is_empty(),
+        };
+        bounded && whole
+    }
+
     /// Bytes on the heap.
     pub(super) fn weight(&self) -> usize {
         self.text.len() + self.kinds.len() + self.asks.len()
@@ -179,6 +193,11 @@ fn purposes(tokens: &mut [scan::Token]) {
             .any(|token| matches!(token.text.as_str(), "best" | "good" | "top" | "great"));
         if purpose && chosen {
             tokens[at].kind = Kind::Light;
+        }
+        // *the procedure to apply*, but *the procedure code*.
+        let manner = matches!(tokens[at].text.as_str(), "to" | "i" | "you" | "we" | "one");
+        if manner && tokens[at - 1].text == "procedure" {
+            tokens[at - 1].kind = Kind::Light;
         }
         // *under $500* is *below $500*.
         let amount = matches!(tokens[at].kind, Kind::Number | Kind::Unit);
@@ -324,11 +343,14 @@ fn what_is_how(clause: &[scan::Token], at: usize) -> bool {
 
 /// *how do X and Y differ*, *how is X different from Y*: the difference, not a manner.
 fn asks_difference(asked: &[scan::Token]) -> bool {
-    asked.iter().any(|token| {
-        matches!(
-            token.text.as_str(),
-            "differ" | "differs" | "different" | "difference" | "differences"
-        )
+    let word = |at: usize| asked.get(at).map_or("", |token| token.text.as_str());
+    let is = matches!(word(1), "is" | "are" | "was" | "were");
+    (0..asked.len()).any(|at| match word(at) {
+        "differ" | "differs" => true,
+        // Not *how do different animals sleep*, *how are different laws made*.
+        "different" if at == 1 => matches!(word(2), "is" | "are"),
+        "different" => is && matches!(word(at + 1), "" | "from" | "than" | "to"),
+        _ => false,
     })
 }
 

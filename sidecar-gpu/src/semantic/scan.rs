@@ -288,6 +288,10 @@ impl Scan {
         if code_like {
             self.push(core.to_string(), Kind::Code);
         } else {
+            let before = &chunk[..chunk.len() - tail.len()];
+            if before.ends_with('-') && core.starts_with(|one: char| one.is_numeric()) {
+                self.plain("minus");
+            }
             self.word(core);
         }
         let abbreviation = matches!(

@@ -67,8 +67,12 @@ pub(super) struct Shared {
     failing: AtomicBool,
 }
 
+fn decode(bytes: &[u8]) -> Option<Found> {
+    Found::decode(std::str::from_utf8(bytes).ok()?)
+}
+
 /// An answer of XREAD: streams, their entries, each with its fields.
-type Streams = Vec<(String, Vec<(String, BTreeMap<String, Vec<u8>>)>)>;
+type Streams = Vec<(String, Vec<(String, BTreeMap<Vec<u8>, Vec<u8>>)>)>;
 
 impl Shared {
     /// Behind `link`, for vectors of `dimensions` made by `revision` of a model.
@@ -137,18 +141,23 @@ impl Shared {
 
     async fn exchange(&self, index: &Index, thresholds: &Thresholds) -> Result<(), StoreError> {
         let mut read = self.read.lock().await;
-        self.publish().await?;
+        let told = self.publish().await;
+        // A Redis that is full takes nothing, and is read all the same.
+        if told.as_ref().is_err_and(|error| !error.is_full()) {
+            return told;
+        }
         self.learn(&mut read, index).await?;
-        self.move_thresholds(thresholds).await
+        self.move_thresholds(thresholds).await?;
+        told
     }
 
     async fn publish(&self) -> Result<(), StoreError> {
         loop {
-            let batch: Vec<Vec<u8>> = {
+            let (batch, before): (Vec<Vec<u8>>, u64) = {
                 let untold = self.untold();
-                untold.iter().take(BATCH).cloned().collect()
+                let batch = untold.iter().take(BATCH).cloned().collect();
+                (batch, self.dropped.load(Ordering::Relaxed))
             };
-            let before = self.dropped.load(Ordering::Relaxed);
             if batch.is_empty() {
                 return Ok(());
             }
@@ -191,7 +200,7 @@ impl Shared {
             let entries: Vec<_> = streams.into_iter().flatten().flat_map(|it| it.1).collect();
             let count = entries.len();
             for (id, fields) in entries {
-                let bytes = fields.get("q").map_or(&[][..], Vec::as_slice);
+                let bytes = fields.get(&b"q"[..]).map_or(&[][..], Vec::as_slice);
                 match file::unpacked(bytes, self.dimensions) {
                     Some((stored, row)) => {
                         let new = index.learn(stored, &row);
@@ -217,14 +226,15 @@ impl Shared {
                 thresholds.told(&route, audits.len());
             }
         }
-        let all: BTreeMap<String, String> = self
+        // As bytes: what another program wrote must not fail the call, which counts against Redis.
+        let all: BTreeMap<Vec<u8>, Vec<u8>> = self
             .link
             .call(UNHURRIED, async |mut redis| {
                 redis.hgetall(&self.thresholds).await
             })
             .await?;
-        for (route, text) in all.iter().take(ROUTES + 1) {
-            if let Some(found) = Found::decode(text) {
+        for (route, found) in all.iter().take(ROUTES + 1) {
+            if let (Ok(route), Some(found)) = (std::str::from_utf8(route), decode(found)) {
                 thresholds.adopt(route, found);
             }
         }
@@ -238,7 +248,7 @@ impl Shared {
         audits: &[Judged],
         thresholds: &Thresholds,
     ) -> Result<bool, StoreError> {
-        let mut there: Option<String> = self
+        let mut there: Option<Vec<u8>> = self
             .link
             .call(UNHURRIED, async |mut redis| {
                 redis.hget(&self.thresholds, route).await
@@ -246,7 +256,7 @@ impl Shared {
             .await?;
         for _ in 0..TRIES {
             // Where Redis has lost it, or never had it, it goes on from what is known here.
-            let next = match there.as_deref().and_then(Found::decode) {
+            let next = match there.as_deref().and_then(decode) {
                 Some(found) => audits
                     .iter()
                     .fold(found, |found, audit| found.after(*audit)),
@@ -259,7 +269,7 @@ impl Shared {
                 .arg(next.encode())
                 .arg(ROUTES + 1)
                 .arg(LIFE_MS);
-            let found: Option<String> = self
+            let found: Option<Vec<u8>> = self
                 .link
                 .call(UNHURRIED, async |mut redis| {
                     call.invoke_async(&mut redis).await
@@ -267,7 +277,7 @@ impl Shared {
                 .await?;
             match found {
                 None => return Ok(true),
-                Some(found) if found == next.encode() => return Ok(true),
+                Some(found) if found == next.encode().as_bytes() => return Ok(true),
                 Some(found) => there = Some(found).filter(|found| !found.is_empty()),
             }
         }

@@ -76,7 +76,7 @@ impl Found {
     /// Audits that were judged.
     #[must_use]
     pub fn audits(&self) -> u64 {
-        self.same + self.different
+        self.same.saturating_add(self.different)
     }
 
     /// The share of false hits, about, over the last two hundred audits; none before the first.

@@ -74,7 +74,7 @@ const WRAPPERS: &[&str] = &[
 ];
 
 /// Drops greetings, thanks and *could you tell me* from where sentences begin, fillers anywhere, and
-/// a *why* that only ends the question: an answer gives its reasons unasked.
+/// a *why* that only ends a choice: an answer gives its reasons unasked.
 pub(super) fn drop(tokens: &mut Vec<Token>) {
     let mut at = 0;
     while at < tokens.len() {
@@ -89,10 +89,12 @@ pub(super) fn drop(tokens: &mut Vec<Token>) {
             .map(|wrapper| wrapper.split(' ').count())
             .max()
             .filter(|length| {
-                // *it was declined, do you know why*
+                // *it was declined, do you know why*, but not *who said do you know who I am*.
                 let asks = tokens.get(at + length);
                 tokens[at].starts_sentence
-                    || *length > 2 && asks.is_some_and(|next| next.kind == Kind::Wh)
+                    || *length > 2
+                        && asks.is_some_and(|next| next.kind == Kind::Wh)
+                        && follows_statement(tokens, at)
             });
         if let Some(length) = wrapper {
             let began = tokens[at].starts_sentence;
@@ -119,13 +121,20 @@ pub(super) fn drop(tokens: &mut Vec<Token>) {
     plain(tokens);
 }
 
+/// Whether what goes before `at` in its sentence asks nothing.
+fn follows_statement(tokens: &[Token], at: usize) -> bool {
+    let begins = tokens[..at].iter().rposition(|token| token.starts_sentence);
+    let before = &tokens[begins.unwrap_or(0)..at];
+    let asks = before.first().is_some_and(|first| first.kind == Kind::Aux);
+    !asks && !before.iter().any(|token| token.kind == Kind::Wh)
+}
+
 /// Roundabout ways to ask, and the plain ones. Longest first where one begins another.
 const ROUNDABOUT: &[(&str, &str)] = &[
     ("is it possible for me to", "can i"),
     ("is it possible to", "can i"),
     ("would it be possible to", "can i"),
     ("am i able to", "can i"),
-    ("will i be able to", "can i"),
     ("are you able to", "can you"),
     ("is there a reason why", "why"),
     ("is there any reason why", "why"),
@@ -136,10 +145,13 @@ const ROUNDABOUT: &[(&str, &str)] = &[
 fn plain(tokens: &mut Vec<Token>) {
     for (roundabout, plain) in ROUNDABOUT {
         let length = roundabout.split(' ').count();
-        let found = tokens.windows(length).position(|window| {
-            let words = roundabout.split(' ').zip(window);
-            words.into_iter().all(|(word, token)| token.text == word)
-        });
+        let said = |at: usize, window: &[Token]| {
+            let mut words = roundabout.split(' ').zip(window);
+            words.all(|(word, token)| token.text == word)
+                && !asks_for_reason(roundabout, tokens.get(at + length))
+        };
+        let mut windows = tokens.windows(length).enumerate();
+        let found = windows.find_map(|(at, window)| said(at, window).then_some(at));
         let Some(at) = found else { continue };
         let mut starts_sentence = tokens[at].starts_sentence;
         let plain = plain.split(' ').map(|word| Token {
@@ -152,15 +164,25 @@ fn plain(tokens: &mut Vec<Token>) {
     }
 }
 
+/// *is there a reason to …*, *is there a reason code* do not ask why.
+fn asks_for_reason(roundabout: &str, next: Option<&Token>) -> bool {
+    roundabout.ends_with("reason")
+        && next.is_some_and(|next| {
+            next.kind == Kind::Content || matches!(next.text.as_str(), "to" | "for" | "of")
+        })
+}
+
 /// *learn more about* asks for what *learn about* does.
 fn is_more_about(tokens: &[Token], at: usize) -> bool {
     let word = |at: usize| tokens.get(at).map_or("", |token| token.text.as_str());
     at > 0
         && (word(at), word(at + 1)) == ("more", "about")
         && matches!(word(at - 1), "learn" | "know" | "read" | "out")
+        && !tokens[at..].iter().any(|token| token.text == "than")
 }
 
-/// *… and why*, *…? Why?*, *…? Why or why not?* behind a question.
+/// *… and why*, *…? Why?*, *…? Why or why not?* behind *which …*, *what is …*,
+/// *is …*.
 fn drop_why(tokens: &mut Vec<Token>) {
     const TAILS: &[&str] = &["why or why not", "and why or why not", "and why", "why"];
     let tail = TAILS.iter().find_map(|tail| {
@@ -172,9 +194,12 @@ fn drop_why(tokens: &mut Vec<Token>) {
             .all(|(word, token)| token.text == word);
         // *do you know why* ends in what it asks.
         let apart = tokens[at].starts_sentence || tail.starts_with("and");
-        // Behind a statement it is the question.
-        let asked = tokens[..at].iter().any(|token| {
-            token.kind == Kind::Wh || token.starts_sentence && token.kind == Kind::Aux
+        // Behind a statement it is the question, and behind *when* or *who* a second one.
+        let asked = tokens[..at].windows(2).any(|two| {
+            let chosen = matches!(two[1].text.as_str(), "is" | "are" | "would" | "do");
+            two[0].text == "which"
+                || two[0].text == "what" && chosen
+                || two[0].starts_sentence && two[0].kind == Kind::Aux
         });
         (same && apart && asked).then_some(at)
     });

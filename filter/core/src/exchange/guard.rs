@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 
 use rustc_hash::FxHasher;
 
-use super::facts::Facts;
+use super::facts::{Facts, Spare};
 use super::{Effect, Effects, Exchange, Flow, Host, Label, Phase, Vm};
 use crate::config::{Guard, Misses, Mode, OverSpend, Spend};
 use crate::formats::{ApiError, ErrorKind};
@@ -268,8 +268,15 @@ impl Exchange {
         let Some(obstacle) = obstacle else {
             return self.send(vm, effects);
         };
-        // An audit waits for nothing: the answer is there.
-        let audits = |facts: &Facts| facts.audit.is_some() && facts.spare.is_some();
+        // An audit waits for nothing: the answer is there, if it can be told as the client asked.
+        let audits = |facts: &Facts| {
+            let told = |spare: &Spare| {
+                facts
+                    .tell(&spare.answer.entry, &spare.answer.body)
+                    .is_some()
+            };
+            facts.audit.is_some() && facts.spare.as_deref().is_some_and(told)
+        };
         let waits = self.facts.as_deref_mut().filter(|facts| !audits(facts));
         if let (Obstacle::Busy, Some(facts)) = (&obstacle, waits) {
             let misses = facts.misses(vm);

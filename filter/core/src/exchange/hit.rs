@@ -136,7 +136,7 @@ impl Facts {
     }
 
     /// A stored answer in the way that the client asked, and its content type.
-    fn tell(&self, entry: &EntryHead, answer: &[u8]) -> Option<(Vec<u8>, &'static str)> {
+    pub(super) fn tell(&self, entry: &EntryHead, answer: &[u8]) -> Option<(Vec<u8>, &'static str)> {
         if entry.format != self.format.name() {
             return None;
         }

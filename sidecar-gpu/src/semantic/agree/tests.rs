@@ -31,7 +31,7 @@ fn what_an_answer_says_is_read_from_each_api() {
         "{}",
         "[]",
         r#"{"choices":[]}"#,
-        &" ".repeat(MAX_BYTES + 1),
+        &" ".repeat(MAX_ANSWER + 1),
     ] {
         assert_eq!(said(body.as_bytes()), None);
     }

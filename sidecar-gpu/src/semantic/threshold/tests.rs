@@ -123,6 +123,16 @@ fn what_is_no_threshold_is_not_taken() {
 }
 
 #[test]
+fn more_audits_than_can_be_counted_overflow_nothing() {
+    let mut found = Found::decode(&format!("1 {} 0 0.5", u64::MAX)).unwrap();
+    for different in [true, false, true] {
+        found = found.after(audit(different, 0.02));
+    }
+    assert_eq!(found.audits(), u64::MAX);
+    assert!((0.0..=1.0).contains(&found.estimate));
+}
+
+#[test]
 fn routes_beyond_the_bound_share_one() {
     let thresholds = Thresholds::default();
     for n in 0..ROUTES + 50 {

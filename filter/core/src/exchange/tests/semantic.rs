@@ -296,6 +296,35 @@ fn an_audit_neither_waits_for_its_turn_nor_is_refused() {
 }
 
 #[test]
+fn an_audit_whose_stored_answer_cannot_be_told_waits_as_any_request() {
+    let misses = r#""guard":{"misses":{"limit":1,"queue":5}}"#;
+    let mut run = run(&format!("{SIDECAR},{AUTO},{misses}"));
+    run.ask(&[], BODY);
+    assert!(run.say(Verdict::go(0), b"").sent());
+    run.next().ask(&[], BODY);
+    let Verdict::Go {
+        plan, lease, audit, ..
+    } = audited(true)
+    else {
+        panic!("no leave to go");
+    };
+    let entry = EntryHead {
+        format: "anthropic.messages".into(),
+        ..entry()
+    };
+    let spare = Some(Spare { age_secs: 7, entry });
+    let verdict = Verdict::Go {
+        plan,
+        lease,
+        spare,
+        audit,
+    };
+    let effects = run.say(verdict, STORED.as_bytes());
+    assert!(effects.response().is_none());
+    assert!(run.exchange.is_queued());
+}
+
+#[test]
 fn without_room_for_the_stored_answer_it_is_told_at_once() {
     let mut run = run(&format!("{SIDECAR},{AUTO}"));
     run.vm.spares.set(4 << 20);
