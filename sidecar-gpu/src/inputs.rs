@@ -29,6 +29,8 @@ pub(crate) struct Known {
     pub(crate) entries: Vec<Arc<Entry>>,
     /// There is no other input.
     pub(crate) all: bool,
+    /// One of them is past its time.
+    stale: bool,
 }
 
 impl Known {
@@ -47,7 +49,10 @@ impl Known {
                 },
                 ..EntryHead::default()
             },
-            result: CacheResult::Hit,
+            result: match self.stale {
+                true => CacheResult::Stale,
+                false => CacheResult::Hit,
+            },
             refresh: None,
         }
     }
@@ -112,6 +117,7 @@ async fn search(
             age_secs: now_ms.saturating_sub(oldest_ms) / 1000,
         },
         all: found.len() == keys.len(),
+        stale: found.iter().any(|(_, it)| it.age(now_ms) != Age::Fresh),
         entries: match room {
             0 => Vec::new(),
             _ => found.into_iter().map(|(_, entry)| entry).collect(),

@@ -289,7 +289,14 @@ async fn past_its_time_a_vector_serves_only_while_upstream_fails() {
     let mut failing = asks(3, &[1]);
     failing.cache.failing = true;
     let (reply, body) = sidecar.inputs(&failing, &[1]).await;
-    assert!(matches!(reply.verdict, Verdict::Hit { age_secs: 900, .. }));
+    assert!(matches!(
+        reply.verdict,
+        Verdict::Hit {
+            age_secs: 900,
+            result: CacheResult::Stale,
+            ..
+        }
+    ));
     assert_eq!(body, [1; 4]);
 }
 

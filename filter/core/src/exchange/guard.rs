@@ -106,7 +106,7 @@ impl Facts {
     }
 
     /// Hashes of its upstream: of all callers, and of this tenant's.
-    pub(super) fn upstreams(&self) -> [u64; 2] {
+    fn upstreams(&self) -> [u64; 2] {
         let hash = |tenant: &str| {
             let mut hasher = FxHasher::default();
             (self.headers.get(":authority"), self.model(), tenant).hash(&mut hasher);

@@ -274,8 +274,7 @@ impl Facts {
         effects: &mut Effects,
     ) {
         let plan = vm.plan.clone();
-        let [upstream, _] = self.upstreams();
-        let until_ns = vm.whole.get(&upstream).copied().unwrap_or(0);
+        let upstream = self.embeds_at();
         let on = self.route(&plan).cache.mode == Mode::On;
         let Some(inputs) = self.inputs.as_mut() else {
             return;
@@ -292,7 +291,9 @@ impl Facts {
         let fits = inputs.longest(&vectors, asked) <= plan.limits.response_body;
         if asked > 0
             && fits
-            && self.at_ns >= until_ns
+            && vm
+                .joins
+                .may(upstream, (&vectors.model, asked > 1), self.at_ns)
             && let Some(bytes) = Held::new(body, (&vm.vectors, HELD))
         {
             inputs.known = Some(Known { vectors, bytes });

@@ -1,6 +1,9 @@
 //! Answers to embedding requests: their vectors, to be stored, and one answer of what was known and
 //! what upstream says of the rest.
 
+use std::hash::{Hash, Hasher};
+
+use rustc_hash::FxHasher;
 use sluice_wire::{Outcome, limit};
 
 use super::facts::Facts;
@@ -8,12 +11,10 @@ use super::inputs::{Inputs, Known, piece};
 use super::{Effect, Effects, Exchange, Label, Phase, Vm};
 use crate::formats::batch::{List, NoList, Piece};
 use crate::formats::{ApiError, ErrorKind};
+use crate::policy::joins::Joins;
 
-/// How long an upstream is asked for whole batches after an answer of its could not be joined.
-const WHOLE_NS: u64 = 600_000_000_000;
-
-/// Upstreams that are remembered for it.
-const MOST_WHOLE: usize = 256;
+/// Longest name of a model that is kept with its vectors, bytes: each of them has it.
+const LONGEST_MODEL: usize = 256;
 
 /// Vectors to store.
 #[derive(Debug)]
@@ -67,14 +68,29 @@ impl Facts {
         self.inputs.as_ref().is_some_and(|it| it.known.is_some())
     }
 
+    /// The upstream that it has its vectors from, by what is known of it: host, path, model. A query
+    /// string is the client's, and tells no upstream from another.
+    pub(super) fn embeds_at(&self) -> u64 {
+        let path = self.headers.get(":path").unwrap_or_default();
+        let path = path.split('?').next();
+        let mut hasher = FxHasher::default();
+        (self.headers.get(":authority"), path, self.model()).hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// Takes the vectors of a whole answer, to be stored; says whether it did.
-    pub(super) fn take_vectors(&mut self, plain: &[u8]) -> bool {
+    pub(super) fn take_vectors(&mut self, plain: &[u8], joins: &mut Joins) -> bool {
         let Some(inputs) = self.inputs.take() else {
             return false;
         };
         let fresh = List::read(plain, inputs.places.len())
             .ok()
             .and_then(|list| self.fresh(&inputs, &list, &inputs.places));
+        let (upstream, several) = (self.embeds_at(), inputs.places.len() > 1);
+        match &fresh {
+            Some(fresh) => joins.read(upstream, (&fresh.model, several), self.at_ns),
+            None => joins.unread(upstream),
+        }
         self.inputs = Some(inputs);
         self.fresh = fresh;
         self.fresh.is_some()
@@ -89,8 +105,10 @@ impl Facts {
             .map_or(self.expected.prompt, |usage| usage.prompt);
         let tokens = inputs.tokens(places, usage);
         let most = limit::VECTORS / (len + limit::KEY);
+        let model = list.model().unwrap_or_default();
+        (model.len() <= LONGEST_MODEL).then_some(())?;
         let mut fresh = Fresh {
-            model: list.model().unwrap_or_default().into_owned(),
+            model: model.into_owned(),
             len: u32::try_from(len).ok()?,
             tokens: Vec::new(),
             bytes: Vec::new(),
@@ -124,12 +142,18 @@ impl Facts {
         let list = List::read(plain, places.len())?;
         // Kept whatever follows: they are right by themselves, and the newest revision wins.
         self.fresh = self.fresh(&inputs, &list, &places);
+        let numbers = vectors.len as usize / inputs.form.dtype.size();
         match &self.fresh {
-            None => return Err(Unjoined::Unreadable),
+            None if list.model().unwrap_or_default() != vectors.model => {
+                return Err(Unjoined::Revision);
+            }
+            // One that is not kept, such as none for an empty text, stands in the whole as it would
+            // have without the cache.
+            None if !list.fits(numbers) => return Err(Unjoined::Unreadable),
             Some(fresh) if (fresh.len, &fresh.model) != (vectors.len, &vectors.model) => {
                 return Err(Unjoined::Revision);
             }
-            Some(_) => {}
+            _ => {}
         }
         let usage = self
             .usage
@@ -214,12 +238,7 @@ impl Exchange {
         facts.inputs = None;
         let labels = [(Label::Result, reason.name())];
         effects.count(vm, ("cache_unjoined", &labels), 1);
-        let [upstream, _] = facts.upstreams();
-        if vm.whole.len() >= MOST_WHOLE {
-            vm.whole.clear();
-        }
-        vm.whole
-            .insert(upstream, facts.at_ns.saturating_add(WHOLE_NS));
+        vm.joins.failed(facts.embeds_at(), facts.at_ns);
         let error = ApiError {
             kind: ErrorKind::BadGateway,
             message: "The provider's answer cannot be joined with the vectors that are cached; try again."

@@ -10,6 +10,17 @@ use crate::coding::{Decoder, Unreadable};
 use crate::config::{Mode, Plan, Scope};
 use crate::formats::{Answer, Tap, UsageScan, refusal};
 
+/// What a header says that is true of an answer's very bytes alone.
+const OF_THE_BYTES: [&str; 7] = [
+    "content-length",
+    "content-encoding",
+    "etag",
+    "content-md5",
+    "digest",
+    "content-digest",
+    "repr-digest",
+];
+
 impl Exchange {
     pub(super) fn response_headers(
         &mut self,
@@ -95,9 +106,11 @@ impl Exchange {
             if !content_type.contains("json") {
                 return self.unread_in_part(vm, effects);
             }
-            // Another answer takes its place, plain and of another length.
-            for name in ["content-length", "content-encoding"] {
-                effects.list.push(Effect::RemoveResponseHeader(name.into()));
+            // Another answer takes its place, plain and of other bytes.
+            for name in OF_THE_BYTES {
+                if headers.get(name).is_some() {
+                    effects.list.push(Effect::RemoveResponseHeader(name.into()));
+                }
             }
         }
         if content_type.starts_with("text/event-stream") {
@@ -194,7 +207,7 @@ impl Exchange {
                 facts.read(&answer);
                 // Decoded, so that it serves any client; without it a dry cache would find nothing.
                 let whole = answer.complete && facts.stores(&vm.plan, 0);
-                let taken = whole && facts.take_vectors(&plain);
+                let taken = whole && facts.take_vectors(&plain, &mut vm.joins);
                 if whole && !taken && facts.stores(&vm.plan, plain.len()) {
                     facts.answer = Some(plain.into_owned());
                 }

@@ -11,6 +11,7 @@ use crate::coding::{self, Memory};
 use crate::config::{Plan, Sidecar};
 use crate::policy::backoff::Backoffs;
 use crate::policy::guard::{Trailing, Upstream};
+use crate::policy::joins::Joins;
 use crate::tokens::Tokens;
 
 /// State that outlives a request. One per worker; workers share nothing but [`super::Host::count`].
@@ -31,9 +32,8 @@ pub struct Vm {
     pub(super) spares: Rc<Cell<usize>>,
     /// Bytes of vectors that are held while upstream is asked for others.
     pub(super) vectors: Rc<Cell<usize>>,
-    /// Upstreams (hashes) whose answers could not be joined with vectors that were known, and until
-    /// when they are asked for whole batches; nanoseconds since the epoch.
-    pub(super) whole: FxHashMap<u64, u64>,
+    /// Upstreams that may be asked for a part of a batch of embeddings.
+    pub(super) joins: Joins,
     /// Upstreams that fail.
     pub(super) backoffs: Backoffs,
     /// Requests upstream and the rate of spending, by index of the route.
@@ -61,7 +61,7 @@ impl Vm {
             waiting: 0,
             spares: Rc::default(),
             vectors: Rc::default(),
-            whole: FxHashMap::default(),
+            joins: Joins::default(),
             backoffs: Backoffs::default(),
             guards: FxHashMap::default(),
             seal,

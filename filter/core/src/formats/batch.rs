@@ -212,6 +212,17 @@ impl<'a> List<'a> {
         Some((out, each? * dtype.size()))
     }
 
+    /// Whether each vector has so many numbers, or is none: null, or empty.
+    #[must_use]
+    pub fn fits(&self, numbers: usize) -> bool {
+        let mut out = Vec::new();
+        self.told.iter().all(|told| {
+            out.clear();
+            let count = vectors::read(told.embedding, Dtype::F32, &mut out);
+            told.is_none() || count == Some(numbers)
+        })
+    }
+
     /// What upstream calls the model.
     #[must_use]
     pub fn model(&self) -> Option<Cow<'a, str>> {
@@ -267,13 +278,19 @@ impl<'a> Told<'a> {
         })
     }
 
+    fn is_none(&self) -> bool {
+        let inside = self.embedding.strip_prefix('[');
+        let inside = inside.and_then(|it| it.strip_suffix(']'));
+        self.embedding == "null" || inside.is_some_and(|it| it.trim().is_empty())
+    }
+
     /// The element in another place of another list.
     fn at(&self, index: usize, form: Form) -> Option<String> {
         let index = index.to_string();
         let mut edits = Vec::new();
         edits.extend(self.index.map(|_| ("index", index.as_str())));
         let mut other = String::new();
-        if self.embedding.starts_with('"') != form.base64 {
+        if self.embedding.starts_with('"') != form.base64 && !self.is_none() {
             let mut vector = Vec::new();
             vectors::read(self.embedding, Dtype::F32, &mut vector)?;
             vectors::write(&vector, Dtype::F32, form.base64, &mut other);

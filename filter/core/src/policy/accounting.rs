@@ -106,7 +106,8 @@ pub fn bill(facts: &Facts, usage: &Usage) -> Bill {
     if facts.dry_hit {
         would_save.cache = left.unwrap_or(Usd::ZERO);
     } else if let Some(price) = facts.dry_routed.or(facts.used) {
-        would_save.cache = price.of(&prompt(facts.dry_from_cache));
+        // Upstream may count less than it did when they were stored.
+        would_save.cache = price.of(&prompt(facts.dry_from_cache.min(usage.prompt)));
     }
     Bill {
         as_asked,
@@ -228,6 +229,16 @@ mod tests {
         let bill = super::bill(&dry, &USAGE);
         assert_eq!(bill.cost, Some(Usd::from_dollars(0.00021)));
         assert_eq!(bill.would_save.cache, Usd::from_dollars(0.00006));
+        let more = Facts {
+            dry_from_cache: 4000,
+            ..dry
+        };
+        let bill = super::bill(&more, &USAGE);
+        assert_eq!(
+            bill.would_save.cache,
+            Usd::from_dollars(0.00015),
+            "no more than was paid for"
+        );
     }
 
     #[test]

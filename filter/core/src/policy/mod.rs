@@ -7,5 +7,6 @@ pub mod cache_key;
 pub mod choice;
 pub mod guard;
 pub mod identity;
+pub mod joins;
 pub mod route;
 pub mod tags;

@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastrand::Rng;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sluice_core::exchange::{Effect, Event, Exchange, Flow, Headers, Host, Vm};
 use sluice_wire::{
-    AdmitReply, AdmitRequest, Audit, CacheResult, EntryHead, Frame, Lease, Spare, Usage, Vectors,
-    Verdict,
+    AdmitReply, AdmitRequest, Audit, CacheResult, EntryHead, Frame, Lease, Outcome, Spare, Usage,
+    Vectors, Verdict,
 };
 
 use crate::damage::damaged;
@@ -156,6 +157,9 @@ const PATHS: [&str; 7] = [
     "/other",
 ];
 
+/// Answers to a part that were joined with what was known, ever.
+pub(crate) static JOINED: AtomicU64 = AtomicU64::new(0);
+
 /// What has happened to one request.
 #[derive(Default)]
 struct Told {
@@ -167,6 +171,8 @@ struct Told {
     stood_in: bool,
     /// The last call's frame.
     call: Vec<u8>,
+    /// What goes upstream, where that is not what came.
+    sent: Option<Vec<u8>>,
     changed: bool,
 }
 
@@ -185,6 +191,7 @@ impl Told {
                 }
                 Effect::ReplaceRequestBody(body) => {
                     self.changed = true;
+                    self.sent = Some(body.clone());
                     let read = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes);
                     assert!(
                         read(sent).is_err() || read(body).is_ok(),
@@ -204,6 +211,10 @@ impl Told {
                         );
                     }
                     assert_eq!(settle.body_len(), answer.len() as u64);
+                    let part = record.cache == CacheResult::Partial;
+                    if part && (record.status, record.outcome) == (200, Outcome::Answered) {
+                        JOINED.fetch_add(1, Ordering::Relaxed);
+                    }
                     assert!(!record.cache.answers() || settle.store.is_none());
                 }
                 _ => {}
@@ -233,6 +244,10 @@ struct Life<'a> {
     world: &'a mut World,
     told: Told,
     request: &'a Request,
+    embeds: bool,
+    /// Nothing goes wrong beside the answer's own bytes: by chance alone an answer to a part would
+    /// hardly come so far.
+    calm: bool,
 }
 
 impl Life<'_> {
@@ -324,7 +339,10 @@ impl Life<'_> {
     /// Something, nothing, or nonsense.
     fn sidecar_says(&mut self, rng: &mut Rng) {
         let mut head = AdmitReply {
-            verdict: verdict(rng),
+            verdict: match self.calm {
+                true => Verdict::go(0),
+                false => verdict(rng),
+            },
             over: vec![],
             vectors: None,
         };
@@ -332,8 +350,8 @@ impl Life<'_> {
         let body = told.as_ref().unwrap_or(&self.request.cached);
         let frame = Frame { head, body }.encode().unwrap();
         match rng.u8(..8) {
-            0 => self.on(Event::ReplyFailed),
-            1 => self.on(Event::Reply {
+            0 if !self.calm => self.on(Event::ReplyFailed),
+            1 if !self.calm => self.on(Event::Reply {
                 status: 200,
                 body: &damaged(&frame, rng),
             }),
@@ -346,18 +364,25 @@ impl Life<'_> {
 
     /// An answer from upstream, possibly broken off.
     fn response(&mut self, rng: &mut Rng) {
-        let answer = &self.request.answer;
+        let sent = self.told.sent.as_ref().unwrap_or(&self.request.body);
+        let fitting = embeddings(sent, rng).filter(|_| self.calm || self.embeds && rng.u8(..4) > 0);
+        let answer = fitting.as_ref().unwrap_or(&self.request.answer);
         let kind = match rng.u8(..4) {
-            0 => ["text/plain", "text/event-stream", "application/json"][rng.usize(..3)],
+            0 if !self.calm => {
+                ["text/plain", "text/event-stream", "application/json"][rng.usize(..3)]
+            }
             _ if answer.starts_with(b"{") => "application/json",
             _ => "text/event-stream",
         };
         let (coding, answer) = match rng.u8(..6) {
-            0 => ("gzip", damaged(&gzip(answer), rng)),
-            1 => ("br", damaged(&br(answer), rng)),
+            0 if !self.calm => ("gzip", damaged(&gzip(answer), rng)),
+            1 if !self.calm => ("br", damaged(&br(answer), rng)),
             _ => ("identity", answer.clone()),
         };
-        let status = ["200", "200", "200", "429", "500", "x"][rng.usize(..6)];
+        let status = match self.calm {
+            true => "200",
+            false => ["200", "200", "200", "429", "500", "x"][rng.usize(..6)],
+        };
         let head = [
             (":status", status),
             ("content-type", kind),
@@ -371,7 +396,7 @@ impl Life<'_> {
         });
         let (mut from, mut at) = (0, 0);
         let stride = [3, 200, 5000][rng.usize(..3)];
-        while at < answer.len() && rng.u8(..100) != 0 {
+        while at < answer.len() && (self.calm || rng.u8(..100) != 0) {
             at = (at + 1 + rng.usize(..stride)).min(answer.len());
             let chunk = if flow == Flow::Pause {
                 &answer[..at]
@@ -392,6 +417,26 @@ impl Life<'_> {
     }
 }
 
+/// What an upstream says to an embedding request.
+fn embeddings(sent: &[u8], rng: &mut Rng) -> Option<Vec<u8>> {
+    let body: serde_json::Value = serde_json::from_slice(sent).ok()?;
+    let inputs = match body.get("input")? {
+        serde_json::Value::Array(list) if !list.iter().any(|it| it.is_number()) => list.len(),
+        _ => 1,
+    };
+    let element = |index| serde_json::json!({"object": "embedding", "index": index, "embedding": [0.5, -1e-20, index]});
+    let data: Vec<_> = (0..inputs).map(element).collect();
+    let answer = serde_json::json!({
+        "object": "list", "data": data, "model": "text-embedding-ada-002",
+        "usage": {"prompt_tokens": inputs, "total_tokens": inputs},
+    });
+    let answer = answer.to_string().into_bytes();
+    Some(match rng.u8(..8) {
+        0 => damaged(&answer, rng),
+        _ => answer,
+    })
+}
+
 fn gzip(plain: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(plain).unwrap();
@@ -409,11 +454,18 @@ pub(crate) fn live(request: &Request, vm: &mut Vm, world: &mut World) -> bool {
     let rng = &mut Rng::with_seed(request.seed);
     world.now_ns += rng.u64(..2_000_000_000);
     let embeds = request.body.starts_with(br#"{"input":"#) && rng.u8(..4) > 0;
+    if embeds && rng.u8(..4) == 0 {
+        // Whom no part is asked of for up to a day is asked again.
+        world.now_ns += rng.u64(..200_000_000_000_000);
+    }
     let path = match embeds {
         true => "/v1/embeddings",
         false => PATHS[rng.usize(..PATHS.len())],
     };
-    let mut head = vec![(":method", "POST"), (":path", path), (":authority", "h")];
+    let calm = embeds && rng.bool();
+    // What goes wrong elsewhere says nothing of its upstream.
+    let host = if calm { "calm" } else { "h" };
+    let mut head = vec![(":method", "POST"), (":path", path), (":authority", host)];
     let extra = [
         ("x-key", "k"),
         ("x-sluice-tier", "large"),
@@ -423,7 +475,7 @@ pub(crate) fn live(request: &Request, vm: &mut Vm, world: &mut World) -> bool {
         ("x-sluice-lease", "00:7:1"),
         ("content-length", "99999999999999999999"),
     ];
-    head.extend(extra.into_iter().filter(|_| rng.u8(..5) == 0));
+    head.extend(extra.into_iter().filter(|_| !calm && rng.u8(..5) == 0));
     let headers: Headers = head.into_iter().collect();
     let mut life = Life {
         exchange: Exchange::new(),
@@ -431,12 +483,14 @@ pub(crate) fn live(request: &Request, vm: &mut Vm, world: &mut World) -> bool {
         world,
         told: Told::default(),
         request,
+        embeds,
+        calm,
     };
-    if rng.u8(..4) == 0 {
+    if !calm && rng.u8(..4) == 0 {
         life.disorderly(rng, &headers);
     } else {
         life.request(rng, &headers);
-        if life.told.responded == 0 && rng.u8(..10) != 0 {
+        if life.told.responded == 0 && (calm || rng.u8(..10) != 0) {
             life.response(rng);
         }
     }

@@ -43,7 +43,14 @@ impl Request {
         let one_of = |list: &[Vec<u8>], rng: &mut Rng| list[rng.usize(..list.len())].clone();
         if rng.u8(..4) == 0 {
             // By chance alone a question would hardly meet an answer to it.
-            let body = one_of(&corpus.embeddings.0, rng);
+            let body = match rng.bool() {
+                true => one_of(&corpus.embeddings.0, rng),
+                false => {
+                    let inputs: Vec<_> = (0..rng.u8(1..6)).map(|_| rng.u8(..9)).collect();
+                    let inputs: Vec<_> = inputs.iter().map(u8::to_string).collect();
+                    format!(r#"{{"input":{inputs:?},"model":"text-embedding-3-small"}}"#).into()
+                }
+            };
             return Request {
                 seed: rng.u64(..),
                 body: damaged(&body, rng),

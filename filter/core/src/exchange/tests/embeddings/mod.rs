@@ -1,6 +1,7 @@
 //! Embedding requests input by input: what is looked up, what goes upstream, what the client gets.
 
 mod faults;
+mod joins;
 
 use std::collections::BTreeSet;
 
