@@ -6,7 +6,7 @@ use sluice_wire::{
 };
 
 use super::decide::recount;
-use super::facts::{CacheWish, Facts, Option_, Spare, Stored};
+use super::facts::{CacheWish, Facts, Option_, Spare, Stored, Vain};
 use super::{Effect, Effects, Exchange, Host, Label, Phase, Vm};
 use crate::config::{Mode, OnFailure, Plan, Sidecar};
 use crate::formats::{ApiError, ErrorKind};
@@ -24,9 +24,13 @@ const INPUTS_PER_MS: usize = 16;
 const WAITS: u16 = 12;
 
 /// Before it asks again where it waited at a sidecar that died: the next one may be the dead one
-/// again until Envoy knows. Doubled each time, up to [`PAUSES_MS`], as long as it may wait at all.
+/// again until Envoy knows. Doubled each time.
 const PAUSE_MS: u64 = 50;
-const PAUSES_MS: u64 = 2000;
+
+/// How long it asks in vain before it goes by itself. Envoy leaves a dead sidecar alone after a
+/// call or two; but where the other one was left alone just before, all go to the dead one until
+/// that is over.
+const VAIN_NS: u64 = 3_000_000_000;
 
 /// How often a request asks for another's answer, however soon it is told to wait on.
 fn most_waits(sidecar: &Sidecar) -> u16 {
@@ -245,6 +249,7 @@ impl Exchange {
         let Some(facts) = self.facts.as_mut() else {
             return;
         };
+        facts.vain = None;
         let vectors = head.vectors;
         match head.verdict {
             Verdict::Go {
@@ -375,6 +380,12 @@ impl Exchange {
             return false;
         };
         let now_ns = host.now_ns();
+        let vain = facts.vain.unwrap_or(Vain {
+            times: 0,
+            since_ns: now_ns,
+            again_ns: now_ns,
+        });
+        let until_ns = until_ns.min(vain.since_ns.saturating_add(VAIN_NS));
         let over = now_ns >= until_ns || vm.waiting >= sidecar.waits;
         if waited {
             effects.count(vm, ("wait", &[(Label::Result, "failed")]), 1);
@@ -386,10 +397,13 @@ impl Exchange {
             self.admit(vm, host, effects);
             return true;
         }
-        let (times, _) = facts.vain;
-        let pause_ms = (PAUSE_MS << times.min(16)).min(PAUSES_MS);
+        let pause_ms = PAUSE_MS << vain.times.min(16);
         let again_ns = now_ns.saturating_add(pause_ms * 1_000_000);
-        facts.vain = (times.saturating_add(1), again_ns.min(until_ns));
+        facts.vain = Some(Vain {
+            times: vain.times.saturating_add(1),
+            again_ns: again_ns.min(until_ns),
+            ..vain
+        });
         vm.waiting += 1;
         self.phase = Phase::Retrying;
         effects.list.push(Effect::Queue);
@@ -403,12 +417,14 @@ impl Exchange {
             return;
         };
         let now_ns = host.now_ns();
-        if now_ns < facts.vain.1 {
+        if facts.vain.is_some_and(|vain| now_ns < vain.again_ns) {
             effects.flow = super::Flow::Pause;
             return;
         }
         vm.waiting = vm.waiting.saturating_sub(1);
-        facts.alone = facts.alone || facts.wait.is_none_or(|(until_ns, _)| now_ns >= until_ns);
+        let over = facts.wait.is_none_or(|(until_ns, _)| now_ns >= until_ns);
+        let in_vain = |vain: Vain| now_ns >= vain.since_ns.saturating_add(VAIN_NS);
+        facts.alone = facts.alone || over || facts.vain.is_some_and(in_vain);
         self.admit(vm, host, effects);
     }
 

@@ -93,8 +93,8 @@ pub(super) struct Facts {
     pub(super) alone: bool,
     /// When waiting for another's answer ends, nanoseconds since the epoch, and how often it began.
     pub(super) wait: Option<(u64, u16)>,
-    /// How often it was not answered meanwhile, and when it asks again, nanoseconds since the epoch.
-    pub(super) vain: (u32, u64),
+    /// No sidecar answers it meanwhile.
+    pub(super) vain: Option<Vain>,
     /// The lease that it came under: it refreshes a stale answer.
     pub(super) under: Option<Lease>,
     /// There was nothing to refresh.
@@ -144,6 +144,15 @@ pub(super) struct Facts {
     pub(super) text_bytes: u64,
     /// The answer, or the refusal, to store.
     pub(super) answer: Option<Vec<u8>>,
+}
+
+/// Calls in a row that no sidecar answered; nanoseconds since the epoch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Vain {
+    pub(super) times: u32,
+    pub(super) since_ns: u64,
+    /// When it asks again.
+    pub(super) again_ns: u64,
 }
 
 /// A stored answer that is held while upstream is asked.
@@ -267,7 +276,7 @@ impl Facts {
             compared: false,
             alone: false,
             wait: None,
-            vain: (0, 0),
+            vain: None,
             under: None,
             superseded: false,
             lease: None,
