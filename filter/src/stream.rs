@@ -355,6 +355,11 @@ impl Inner {
                 host::buffer(BufferType::HttpCallResponseBody, body).ok()?,
             ))
         });
+        if let (Some((200, _)), Some(worker)) = (&reply, &self.worker)
+            && let Ok(mut settler) = worker.settler.try_borrow_mut()
+        {
+            settler.reachable(host::now_ns());
+        }
         match reply {
             Some((status, body)) => self.on(
                 Event::Reply {

@@ -39,6 +39,10 @@ const ALONE_FROM: u8 = 4;
 const FIRST_PAUSE_NS: u64 = 100_000_000;
 const LONGEST_PAUSE_NS: u64 = 15_000_000_000;
 
+/// Least time between two batches that go before their pause is over, because a sidecar answers
+/// others. Who waits for an answer of theirs would else wait out a pause that is of an earlier hour.
+const EARLY_NS: u64 = 250_000_000;
+
 /// The queue. Time is a parameter.
 #[derive(Debug, Default)]
 pub struct Settler {
@@ -48,6 +52,9 @@ pub struct Settler {
     last_id: u32,
     failures: u32,
     paused_until_ns: u64,
+    /// The next batch goes before the pause is over.
+    early: bool,
+    last_early_ns: u64,
     dropped: u64,
     dropped_answers: u64,
 }
@@ -69,6 +76,8 @@ impl Item {
 struct Flight {
     id: u32,
     since_ns: u64,
+    /// It went before its pause was over: should it fail it does not count.
+    early: bool,
     items: Vec<Item>,
 }
 
@@ -108,7 +117,8 @@ impl Settler {
     /// The next batch to send, if one is due. Ask again until there is none.
     pub fn next(&mut self, now_ns: u64) -> Option<Batch> {
         self.give_up_lost(now_ns);
-        if self.flights.len() >= FLIGHTS || now_ns < self.paused_until_ns {
+        let early = std::mem::take(&mut self.early);
+        if self.flights.len() >= FLIGHTS || now_ns < self.paused_until_ns && !early {
             return None;
         }
         let mut items: Vec<Item> = Vec::new();
@@ -143,6 +153,7 @@ impl Settler {
         self.flights.push(Flight {
             id,
             since_ns: now_ns,
+            early: now_ns < self.paused_until_ns,
             items,
         });
         Some(Batch { id, body })
@@ -160,20 +171,31 @@ impl Settler {
             self.bytes -= flight.items.iter().map(Item::bytes).sum::<usize>();
             return;
         }
-        let pause = FIRST_PAUSE_NS << self.failures.min(16);
-        self.paused_until_ns = now_ns.saturating_add(pause.min(LONGEST_PAUSE_NS));
-        self.failures = self.failures.saturating_add(1);
+        if !flight.early {
+            let pause = FIRST_PAUSE_NS << self.failures.min(16);
+            self.paused_until_ns = now_ns.saturating_add(pause.min(LONGEST_PAUSE_NS));
+            self.failures = self.failures.saturating_add(1);
+        }
         let (again, spent): (Vec<_>, Vec<_>) = flight
             .items
             .into_iter()
             .map(|item| Item {
-                tries: item.tries + 1,
+                tries: item.tries + u8::from(!flight.early),
                 ..item
             })
             .partition(|item| item.tries < MAX_TRIES);
         self.drop_items(&spent);
         for item in again.into_iter().rev() {
             self.waiting.push_front(item);
+        }
+    }
+
+    /// A sidecar answers: a batch may go before the pause is over, one at a time.
+    pub fn reachable(&mut self, now_ns: u64) {
+        let paused = now_ns < self.paused_until_ns && self.flights.is_empty();
+        if paused && now_ns >= self.last_early_ns.saturating_add(EARLY_NS) {
+            self.early = true;
+            self.last_early_ns = now_ns;
         }
     }
 

@@ -270,3 +270,37 @@ fn an_answer_of_another_length_than_declared_is_not_sent() {
         (vec![1, 2], vec![b"right".to_vec()])
     );
 }
+
+#[test]
+fn when_a_sidecar_answers_others_a_batch_goes_before_its_pause_is_over_and_costs_no_try() {
+    let mut settler = Settler::new();
+    push(&mut settler, 1, b"");
+    let mut now_ns = SECOND;
+    for _ in 0..6 {
+        let batch = settler.next(now_ns).unwrap();
+        settler.done(batch.id, false, now_ns);
+        now_ns = settler.paused_until_ns;
+    }
+    let before = (settler.waiting[0].tries, settler.failures);
+    let batch = settler.next(now_ns).unwrap();
+    settler.done(batch.id, false, now_ns);
+    let until_ns = settler.paused_until_ns;
+    assert!(until_ns > now_ns + 5 * SECOND && settler.next(now_ns).is_none());
+    // Once, and not again at once.
+    settler.reachable(now_ns);
+    let early = settler.next(now_ns).unwrap();
+    assert!(settler.next(now_ns).is_none());
+    settler.done(early.id, false, now_ns);
+    settler.reachable(now_ns);
+    assert!(settler.next(now_ns).is_none());
+    assert_eq!(settler.paused_until_ns, until_ns);
+    let after = (settler.waiting[0].tries, settler.failures);
+    assert_eq!(after, (before.0 + 1, before.1 + 1));
+    now_ns += SECOND / 4;
+    settler.reachable(now_ns);
+    let booked = settler.next(now_ns).unwrap();
+    settler.done(booked.id, true, now_ns);
+    assert!(settler.is_idle());
+    push(&mut settler, 2, b"");
+    assert!(settler.next(now_ns).is_some(), "the pause is over");
+}
