@@ -28,7 +28,7 @@ const FLIGHTS: usize = 2;
 /// After so long without a word a batch counts as failed: the host forgot it.
 const LOST_NS: u64 = 30_000_000_000;
 
-/// Attempts per record. With the pauses below they span about a minute and a half.
+/// Attempts per record. With the pauses below they span more than a minute.
 const MAX_TRIES: u8 = 12;
 
 /// From this attempt on a record goes alone, so that one that the sidecar cannot take does not
@@ -42,6 +42,10 @@ const LONGEST_PAUSE_NS: u64 = 15_000_000_000;
 /// Least time between two batches that go before their pause is over, because a sidecar answers
 /// others. Who waits for an answer of theirs would else wait out a pause that is of an earlier hour.
 const EARLY_NS: u64 = 250_000_000;
+
+fn pause_ns(failures: u32) -> u64 {
+    (FIRST_PAUSE_NS << failures.min(16)).min(LONGEST_PAUSE_NS)
+}
 
 /// The queue. Time is a parameter.
 #[derive(Debug, Default)]
@@ -64,6 +68,8 @@ struct Item {
     settle: Settle,
     answer: Vec<u8>,
     tries: u8,
+    /// Not before, whatever becomes of others meanwhile: another sidecar may have to let go of it.
+    again_ns: u64,
 }
 
 impl Item {
@@ -108,6 +114,7 @@ impl Settler {
             settle,
             answer,
             tries: 0,
+            again_ns: 0,
         };
         self.bytes += item.bytes();
         self.waiting.push_back(item);
@@ -123,14 +130,19 @@ impl Settler {
         }
         let mut items: Vec<Item> = Vec::new();
         let mut bytes = 0;
-        while let Some(item) = self.waiting.front() {
+        let mut at = 0;
+        while let Some(item) = self.waiting.get(at) {
+            if now_ns < item.again_ns && !early {
+                at += 1;
+                continue;
+            }
             let alone = item.tries >= ALONE_FROM;
             let full = items.len() >= BATCH_ITEMS || bytes + item.bytes() > BATCH_BYTES;
             if !items.is_empty() && (full || alone) {
                 break;
             }
             bytes += item.bytes();
-            items.extend(self.waiting.pop_front());
+            items.extend(self.waiting.remove(at));
             if alone {
                 break;
             }
@@ -172,16 +184,19 @@ impl Settler {
             return;
         }
         if !flight.early {
-            let pause = FIRST_PAUSE_NS << self.failures.min(16);
-            self.paused_until_ns = now_ns.saturating_add(pause.min(LONGEST_PAUSE_NS));
+            self.paused_until_ns = now_ns.saturating_add(pause_ns(self.failures));
             self.failures = self.failures.saturating_add(1);
         }
         let (again, spent): (Vec<_>, Vec<_>) = flight
             .items
             .into_iter()
-            .map(|item| Item {
-                tries: item.tries + u8::from(!flight.early),
-                ..item
+            .map(|item| match flight.early {
+                true => item,
+                false => Item {
+                    tries: item.tries + 1,
+                    again_ns: now_ns.saturating_add(pause_ns(item.tries.into())),
+                    ..item
+                },
             })
             .partition(|item| item.tries < MAX_TRIES);
         self.drop_items(&spent);

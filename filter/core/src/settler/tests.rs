@@ -304,3 +304,24 @@ fn when_a_sidecar_answers_others_a_batch_goes_before_its_pause_is_over_and_costs
     push(&mut settler, 2, b"");
     assert!(settler.next(now_ns).is_some(), "the pause is over");
 }
+
+#[test]
+fn what_is_refused_while_others_are_booked_is_tried_for_as_long_as_if_all_were_refused() {
+    let mut settler = Settler::new();
+    push(&mut settler, 0, b"");
+    let mut now_ns = SECOND;
+    let (mut refused, mut id) = (0, 1);
+    while settler.dropped() == 0 {
+        // Others come all the time, and are booked.
+        push(&mut settler, id, b"");
+        id += 1;
+        while let Some(batch) = settler.next(now_ns) {
+            let has_it = read(&batch).0.contains(&0);
+            refused += u32::from(has_it);
+            settler.done(batch.id, !has_it, now_ns);
+        }
+        now_ns += SECOND / 20;
+    }
+    assert_eq!(refused, u32::from(MAX_TRIES));
+    assert!(now_ns > 70 * SECOND, "{now_ns}");
+}
