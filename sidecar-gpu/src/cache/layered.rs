@@ -94,7 +94,7 @@ impl Layered {
         let mut slot = self.slot(key);
         slot.version += 1;
         slot.token = token;
-        self.local.drop_before(key, token);
+        self.local.drop_to(key, token);
     }
 
     fn changed_all(&self) {
@@ -381,7 +381,8 @@ mod tests {
             matches!(layered.local.look_up(KEY, 50), Found::Entry(_))
         };
         let put = |token: u64| [b"p", &KEY.0[..], format!("{token:016}").as_bytes()].concat();
-        assert!(after(&put(5)), "the same");
+        assert!(after(&put(4)), "an earlier one");
+        assert!(!after(&put(5)), "the same, or another under an equal token");
         assert!(!after(&put(6)), "a later one");
         assert!(!after(&[b"d", &KEY.0[..]].concat()));
         assert!(after(&[b"d", &[2; 32][..]].concat()), "another key");

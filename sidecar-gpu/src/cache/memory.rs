@@ -119,10 +119,11 @@ impl MemoryCache {
         there
     }
 
-    /// Drops `key`'s entry where it was fetched under an earlier lease than `token`.
-    pub(super) fn drop_before(&self, key: Key, token: u64) {
+    /// Drops `key`'s entry unless it was fetched under a later lease than `token`: of two under
+    /// equal tokens the one that was stored later counts, and this may be the other.
+    pub(super) fn drop_to(&self, key: Key, token: u64) {
         if let Some(kept) = self.kept.get(&key)
-            && codec::token(&kept.bytes) < token
+            && codec::token(&kept.bytes) <= token
         {
             self.kept.invalidate(&key);
         }
