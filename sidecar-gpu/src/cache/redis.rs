@@ -180,29 +180,27 @@ impl RedisCache {
                 }
             })
             .await?;
-        let Some(bytes) = value else {
-            count(&self.counts.misses);
-            return Ok((Found::Miss, Vec::new()));
-        };
-        let entry = match Entry::decode(&bytes) {
-            Ok(entry) => entry,
-            Err(why) => {
+        let found = self.read(key, value.as_deref(), now_ms).await;
+        let mut one = [(found, value.unwrap_or_default())];
+        self.void(&mut one).await?;
+        let [one] = one;
+        Ok(one)
+    }
+
+    /// What `bytes` under `key` are; what is none of ours is forgotten. An entry is not counted yet.
+    async fn read(&self, key: Key, bytes: Option<&[u8]>, now_ms: u64) -> Found {
+        match bytes.map(Entry::decode) {
+            Some(Ok(entry)) if entry.age(now_ms) != Age::Over => Found::Entry(Arc::new(entry)),
+            Some(Err(why)) => {
                 self.counts.corrupt(&why);
                 self.forget(key, &why).await;
-                return Ok((Found::Corrupt, Vec::new()));
+                Found::Corrupt
             }
-        };
-        let found = if entry.age(now_ms) == Age::Over {
-            count(&self.counts.misses);
-            Found::Miss
-        } else if self.stands(&entry).await? {
-            count(&self.counts.hits);
-            Found::Entry(Arc::new(entry))
-        } else {
-            count(&self.counts.voided);
-            Found::Miss
-        };
-        Ok((found, bytes))
+            _ => {
+                count(&self.counts.misses);
+                Found::Miss
+            }
+        }
     }
 
     /// The entries of `keys` and their bytes, in their order. The client asks each server of a
@@ -232,24 +230,9 @@ impl RedisCache {
             if at % TURN == TURN - 1 {
                 tokio::task::yield_now().await;
             }
-            let bytes = value.unwrap_or_default();
-            let entry = match bytes.is_empty() {
-                true => None,
-                false => Some(Entry::decode(&bytes)),
-            };
-            let found = match entry {
-                Some(Ok(entry)) if entry.age(now_ms) != Age::Over => Found::Entry(Arc::new(entry)),
-                Some(Err(why)) => {
-                    self.counts.corrupt(&why);
-                    self.forget(*key, &why).await;
-                    Found::Corrupt
-                }
-                _ => {
-                    count(&self.counts.misses);
-                    Found::Miss
-                }
-            };
-            all.push((found, bytes));
+            let value = value.filter(|bytes| !bytes.is_empty());
+            let found = self.read(*key, value.as_deref(), now_ms).await;
+            all.push((found, value.unwrap_or_default()));
         }
         self.void(&mut all).await?;
         Ok(all)
@@ -304,21 +287,6 @@ impl RedisCache {
                 })
                 .await;
         }
-    }
-
-    /// Whether nothing that `entry` was built on has changed since.
-    async fn stands(&self, entry: &Entry) -> Result<bool, StoreError> {
-        if entry.tags.is_empty() {
-            return Ok(true);
-        }
-        let command = redis::cmd("MGET").arg(stamps_of(&entry.tags)).take();
-        let stamps: Vec<Option<u64>> = self
-            .link
-            .call(1, async |mut redis| command.query_async(&mut redis).await)
-            .await?;
-        Ok(stamps
-            .iter()
-            .all(|at| at.is_some_and(|at| at < entry.built_ms)))
     }
 
     async fn register(&self, entry: &Entry) -> Result<bool, StoreError> {

@@ -6,13 +6,13 @@
 //! that came while nobody was there to hear it could not be told from none. A line that names the
 //! version, then key, length and bytes of each, as stores keep them, with a checksum of its own.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Write};
+use std::path::Path;
 
 use sluice_wire::limit;
 
+use super::private::{Private, unfinished};
 use crate::cache::{Age, CacheStore, Entry, Found, Key};
 
 const HEAD: &[u8; 17] = b"sluice answers 1\n";
@@ -23,10 +23,7 @@ pub(crate) async fn save(
     (cache, now_ms): (&dyn CacheStore, u64),
     keys: &[Key],
 ) -> io::Result<usize> {
-    let fresh = unfinished(path);
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut out = BufWriter::new(options.open(&fresh)?);
+    let mut out = Private::create(path)?;
     out.write_all(HEAD)?;
     let mut count = 0;
     for key in keys {
@@ -43,15 +40,8 @@ pub(crate) async fn save(
         out.write_all(&bytes)?;
         count += 1;
     }
-    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
-    std::fs::rename(&fresh, path)?;
+    out.finish()?;
     Ok(count)
-}
-
-/// What a process that was killed meanwhile leaves behind.
-fn unfinished(path: &Path) -> PathBuf {
-    path.with_extension("answers.new")
 }
 
 /// Puts what `path` holds into `cache`, but for what is over, and removes it; says how many answers

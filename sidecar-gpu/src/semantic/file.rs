@@ -4,15 +4,14 @@
 //! before it. Made by another model, other rules or another version, cut or damaged: the index
 //! starts empty. It holds the terms of questions, so only its owner may read it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::index::{Index, Row, Stored};
+use super::private::Private;
 use super::{Question, RULES};
 use crate::cache::Key;
 
@@ -77,11 +76,8 @@ pub(super) fn save(
     (revision, dimensions): (&str, usize),
     path: &Path,
 ) -> io::Result<()> {
-    let fresh = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
     let mut out = Summed {
-        to: BufWriter::new(options.open(&fresh)?),
+        to: Private::create(path)?,
         sum: crc32fast::Hasher::new(),
     };
     serde_json::to_writer(&mut out, &Head::now(revision, dimensions))?;
@@ -93,12 +89,7 @@ pub(super) fn save(
     }
     let sum = out.sum.clone().finalize();
     out.to.write_all(&sum.to_le_bytes())?;
-    let file: File = out
-        .to
-        .into_inner()
-        .map_err(io::IntoInnerError::into_error)?;
-    file.sync_all()?;
-    std::fs::rename(&fresh, path)
+    out.to.finish()
 }
 
 fn entry(out: &mut impl Write, used: u64, (stored, row): (&Stored, &Row)) -> io::Result<()> {

@@ -17,6 +17,7 @@ mod guard;
 mod index;
 mod lexicon;
 mod numbers;
+mod private;
 mod question;
 mod scan;
 mod shared;

@@ -9,12 +9,12 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::private::Private;
 use super::{DEFAULT_THRESHOLD, RULES};
 
 /// Where a threshold stays. Below the lower end hardly anything is gained (`cargo xtask bench cache`:
@@ -299,17 +299,13 @@ impl Thresholds {
         let Some(path) = &self.file else {
             return Ok(());
         };
-        let fresh = path.with_extension("thresholds.new");
-        let mut options = std::fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let mut out = options.open(&fresh)?;
+        let mut out = Private::create(path)?;
         let saved = Saved {
             made_by: self.made_by.clone(),
             routes: self.all(),
         };
         out.write_all(&serde_json::to_vec(&saved)?)?;
-        out.sync_all()?;
-        std::fs::rename(&fresh, path)
+        out.finish()
     }
 }
 

@@ -80,13 +80,7 @@ pub(super) fn drop(tokens: &mut Vec<Token>) {
     while at < tokens.len() {
         let wrapper = WRAPPERS
             .iter()
-            .filter(|wrapper| {
-                let mut words = tokens[at..].iter();
-                wrapper
-                    .split(' ')
-                    .all(|word| words.next().is_some_and(|token| token.text == word))
-            })
-            .map(|wrapper| wrapper.split(' ').count())
+            .filter_map(|wrapper| says(&tokens[at..], wrapper))
             .max()
             .filter(|length| {
                 // *it was declined, do you know why*, but not *who said do you know who I am*.
@@ -121,6 +115,16 @@ pub(super) fn drop(tokens: &mut Vec<Token>) {
     plain(tokens);
 }
 
+/// How many of the first tokens say `phrase`, where they do.
+fn says(tokens: &[Token], phrase: &str) -> Option<usize> {
+    let mut length = 0;
+    for word in phrase.split(' ') {
+        (tokens.get(length)?.text == word).then_some(())?;
+        length += 1;
+    }
+    Some(length)
+}
+
 /// Whether what goes before `at` in its sentence asks nothing.
 fn follows_statement(tokens: &[Token], at: usize) -> bool {
     let begins = tokens[..at].iter().rposition(|token| token.starts_sentence);
@@ -144,23 +148,21 @@ const ROUNDABOUT: &[(&str, &str)] = &[
 /// Says plainly what is asked in a roundabout way.
 fn plain(tokens: &mut Vec<Token>) {
     for (roundabout, plain) in ROUNDABOUT {
-        let length = roundabout.split(' ').count();
-        let said = |at: usize, window: &[Token]| {
-            let mut words = roundabout.split(' ').zip(window);
-            words.all(|(word, token)| token.text == word)
-                && !asks_for_reason(roundabout, tokens.get(at + length))
+        let said = |at: usize| {
+            let end = at + says(&tokens[at..], roundabout)?;
+            (!asks_for_reason(roundabout, tokens.get(end))).then_some(at..end)
         };
-        let mut windows = tokens.windows(length).enumerate();
-        let found = windows.find_map(|(at, window)| said(at, window).then_some(at));
-        let Some(at) = found else { continue };
-        let mut starts_sentence = tokens[at].starts_sentence;
+        let Some(said) = (0..tokens.len()).find_map(said) else {
+            continue;
+        };
+        let mut starts_sentence = tokens[said.start].starts_sentence;
         let plain = plain.split(' ').map(|word| Token {
             text: word.to_owned(),
             kind: lexicon::kind(word).unwrap_or(Kind::Content),
             starts_sentence: std::mem::take(&mut starts_sentence),
             roman: None,
         });
-        tokens.splice(at..at + length, plain);
+        tokens.splice(said, plain);
     }
 }
 
@@ -188,10 +190,7 @@ fn drop_why(tokens: &mut Vec<Token>) {
     let tail = TAILS.iter().find_map(|tail| {
         let length = tail.split(' ').count();
         let at = tokens.len().checked_sub(length).filter(|at| *at >= 3)?;
-        let same = tail
-            .split(' ')
-            .zip(&tokens[at..])
-            .all(|(word, token)| token.text == word);
+        says(&tokens[at..], tail)?;
         // *do you know why* ends in what it asks.
         let apart = tokens[at].starts_sentence || tail.starts_with("and");
         // Behind a statement it is the question, and behind *when* or *who* a second one.
@@ -201,7 +200,7 @@ fn drop_why(tokens: &mut Vec<Token>) {
                 || two[0].text == "what" && chosen
                 || two[0].starts_sentence && two[0].kind == Kind::Aux
         });
-        (same && apart && asked).then_some(at)
+        (apart && asked).then_some(at)
     });
     if let Some(at) = tail {
         tokens.truncate(at);

@@ -382,11 +382,10 @@ impl Exchange {
         let now_ns = host.now_ns();
         let vain = facts.vain.unwrap_or(Vain {
             times: 0,
-            since_ns: now_ns,
+            until_ns: until_ns.min(now_ns.saturating_add(VAIN_NS)),
             again_ns: now_ns,
         });
-        let until_ns = until_ns.min(vain.since_ns.saturating_add(VAIN_NS));
-        let over = now_ns >= until_ns || vm.waiting >= sidecar.waits;
+        let over = now_ns >= vain.until_ns || vm.waiting >= sidecar.waits;
         if waited {
             effects.count(vm, ("wait", &[(Label::Result, "failed")]), 1);
         } else if over {
@@ -401,7 +400,7 @@ impl Exchange {
         let again_ns = now_ns.saturating_add(pause_ms * 1_000_000);
         facts.vain = Some(Vain {
             times: vain.times.saturating_add(1),
-            again_ns: again_ns.min(until_ns),
+            again_ns: again_ns.min(vain.until_ns),
             ..vain
         });
         vm.waiting += 1;
@@ -422,9 +421,7 @@ impl Exchange {
             return;
         }
         vm.waiting = vm.waiting.saturating_sub(1);
-        let over = facts.wait.is_none_or(|(until_ns, _)| now_ns >= until_ns);
-        let in_vain = |vain: Vain| now_ns >= vain.since_ns.saturating_add(VAIN_NS);
-        facts.alone = facts.alone || over || facts.vain.is_some_and(in_vain);
+        facts.alone |= facts.vain.is_none_or(|vain| now_ns >= vain.until_ns);
         self.admit(vm, host, effects);
     }
 

@@ -150,7 +150,8 @@ pub(super) struct Facts {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Vain {
     pub(super) times: u32,
-    pub(super) since_ns: u64,
+    /// When it goes by itself.
+    pub(super) until_ns: u64,
     /// When it asks again.
     pub(super) again_ns: u64,
 }
@@ -164,7 +165,7 @@ pub(super) struct Spare {
 impl Spare {
     /// Whether there is room for `answer`.
     pub(super) fn fits(answer: &Stored<&[u8]>, held: &Cell<usize>) -> bool {
-        held.get().saturating_add(answer.body.len()) <= SPARES
+        Held::sum(answer.body, (held, SPARES)).is_some()
     }
 
     /// Holds `answer`, where there is room.
@@ -193,14 +194,18 @@ pub(super) struct Held {
 impl Held {
     /// A copy, unless `all` would pass `most` with it.
     pub(super) fn new(bytes: &[u8], (all, most): (&Rc<Cell<usize>>, usize)) -> Option<Held> {
-        let sum = all.get().saturating_add(bytes.len());
-        (sum <= most).then(|| {
-            all.set(sum);
-            Held {
-                bytes: bytes.to_vec(),
-                all: all.clone(),
-            }
+        let sum = Held::sum(bytes, (all, most))?;
+        all.set(sum);
+        Some(Held {
+            bytes: bytes.to_vec(),
+            all: all.clone(),
         })
+    }
+
+    /// What is held with `bytes`, where that is not more than `most`.
+    fn sum(bytes: &[u8], (all, most): (&Cell<usize>, usize)) -> Option<usize> {
+        let sum = all.get().saturating_add(bytes.len());
+        (sum <= most).then_some(sum)
     }
 }
 

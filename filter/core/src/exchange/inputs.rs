@@ -202,23 +202,29 @@ impl Inputs {
         Some(format!("[{}]", raw.join(",")))
     }
 
+    /// How much of the prompt such inputs are together.
+    fn weight(&self, numbers: &[u16]) -> u128 {
+        let weights = numbers
+            .iter()
+            .filter_map(|it| self.weights.get(usize::from(*it)));
+        weights.map(|it| u128::from(*it)).sum()
+    }
+
     /// Of `whole` prompt tokens those of the inputs that upstream is asked for, rounded up.
     fn share(&self, whole: u64) -> u64 {
-        let weight = |number: &u16| self.weights.get(usize::from(*number)).copied().unwrap_or(0);
-        let all: u128 = self.places.iter().map(|it| u128::from(weight(it))).sum();
-        let asked: u128 = self.missing().iter().map(|it| u128::from(weight(it))).sum();
+        let all = self.weight(&self.places);
+        let asked = self.weight(&self.missing());
         u64::try_from((u128::from(whole) * asked).div_ceil(all.max(1))).unwrap_or(whole)
     }
 
     /// Prompt tokens of each of the inputs that upstream was asked for, `places` in its order: they
     /// sum to `whole`, and are to each other as the inputs are long.
     pub(super) fn tokens(&self, places: &[u16], whole: u64) -> Vec<u32> {
-        let weight = |number: &u16| self.weights.get(usize::from(*number)).copied().unwrap_or(0);
-        let all: u128 = places.iter().map(|it| u128::from(weight(it))).sum();
+        let all = self.weight(places);
         let mut before = (0_u128, 0_u64);
         let mut tokens = Vec::with_capacity(places.len());
         for number in places {
-            let weights = before.0 + u128::from(weight(number));
+            let weights = before.0 + self.weight(&[*number]);
             let sum = u64::try_from(u128::from(whole) * weights / all.max(1)).unwrap_or(whole);
             tokens.push(u32::try_from(sum - before.1).unwrap_or(u32::MAX));
             before = (weights, sum);

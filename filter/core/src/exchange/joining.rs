@@ -96,14 +96,17 @@ impl Facts {
         self.fresh.is_some()
     }
 
+    /// Prompt tokens of what upstream was asked for: its own count, or ours.
+    fn prompt(&self) -> u64 {
+        self.usage
+            .map_or(self.expected.prompt, |usage| usage.prompt)
+    }
+
     /// The vectors of `list`, which are those of `places`.
     fn fresh(&self, inputs: &Inputs, list: &List<'_>, places: &[u16]) -> Option<Fresh> {
         let keys = &self.option()?.inputs;
         let (vectors, len) = list.vectors(inputs.form.dtype)?;
-        let usage = self
-            .usage
-            .map_or(self.expected.prompt, |usage| usage.prompt);
-        let tokens = inputs.tokens(places, usage);
+        let tokens = inputs.tokens(places, self.prompt());
         let most = limit::VECTORS / (len + limit::KEY);
         let model = list.model().unwrap_or_default();
         (model.len() <= LONGEST_MODEL).then_some(())?;
@@ -132,13 +135,10 @@ impl Facts {
         let Some(mut inputs) = self.inputs.take() else {
             return Err(Unjoined::Unreadable);
         };
+        let places = inputs.missing();
         let Some(Known { vectors, bytes }) = inputs.known.take() else {
             return Err(Unjoined::Unreadable);
         };
-        let places: Vec<u16> = (0..u16::MAX)
-            .take(inputs.digests.len())
-            .filter(|number| Inputs::found_at(&vectors, *number).is_none())
-            .collect();
         let list = List::read(plain, places.len())?;
         // Kept whatever follows: they are right by themselves, and the newest revision wins.
         self.fresh = self.fresh(&inputs, &list, &places);
@@ -155,10 +155,7 @@ impl Facts {
             }
             _ => {}
         }
-        let usage = self
-            .usage
-            .map_or(self.expected.prompt, |usage| usage.prompt);
-        let tokens = inputs.tokens(&places, usage);
+        let tokens = inputs.tokens(&places, self.prompt());
         let (_, mut spared) = inputs.spared(&vectors);
         let mut seen = vec![false; places.len()];
         let mut pieces = Vec::with_capacity(inputs.places.len());
