@@ -10,7 +10,8 @@ use crate::CacheResult;
 use crate::settle::EntryHead;
 
 /// May this request go, and is its answer known already? The keys of its plans' inputs follow the
-/// frame's head, [`crate::limit::KEY`] bytes each, one plan's after another's.
+/// frame's head, [`crate::limit::KEY`] bytes each, one plan's after another's; then the texts of
+/// [`AdmitRequest::relevance`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AdmitRequest {
     /// Idempotent request id, 32 hex digits; the reservation and later the ledger record carry it.
@@ -28,6 +29,73 @@ pub struct AdmitRequest {
     /// How caches may be used.
     #[serde(default)]
     pub cache: CacheAsk,
+    /// Texts to compare with a question, where the request may be trimmed by what they have to do
+    /// with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relevance: Option<Relevance>,
+    /// The conversation that it continues, where [`crate::Remember`] has something to tell: 64 hex
+    /// digits, made of all that keeps conversations apart, the tenant among it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<String>,
+}
+
+impl AdmitRequest {
+    /// Bytes that follow the head: the keys', then the texts'.
+    #[must_use]
+    pub fn body_len(&self) -> u64 {
+        let inputs = self.plans.iter().map(|plan| u64::from(plan.inputs));
+        let keys = inputs.sum::<u64>().saturating_mul(crate::limit::KEY as u64);
+        let texts = self.relevance.as_ref().map_or(0, Relevance::body_len);
+        keys.saturating_add(texts)
+    }
+}
+
+/// How near are these texts to this question? Of a text longer than [`crate::limit::TEXT`] its
+/// beginning is sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relevance {
+    /// What the texts are compared with, as long as one of them at the most.
+    pub question: String,
+    /// Bytes of each text, oldest first: where time is short, the last are the first to be compared.
+    pub lens: Vec<u32>,
+    /// Longest time for it, milliseconds, while the caches are looked up; what is not known by then
+    /// is [`Similarity::UNKNOWN`], and is known at the next turn.
+    pub max_ms: u32,
+}
+
+impl Relevance {
+    /// Bytes of the texts together.
+    #[must_use]
+    pub fn body_len(&self) -> u64 {
+        self.lens.iter().map(|len| u64::from(*len)).sum()
+    }
+}
+
+/// The cosine of a text's vector and the question's, in thousandths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Similarity(i16);
+
+impl Similarity {
+    /// Not known in time.
+    pub const UNKNOWN: Similarity = Similarity(i16::MIN);
+
+    /// The nearest to `cosine`; one that is no number is not known.
+    #[must_use]
+    pub fn of(cosine: f32) -> Similarity {
+        if cosine.is_nan() {
+            return Similarity::UNKNOWN;
+        }
+        // A float that is cast is cut to what fits.
+        Similarity((cosine.clamp(-1.0, 1.0) * 1000.0).round() as i16)
+    }
+
+    /// In [-1, 1], where it is known.
+    #[must_use]
+    pub fn cosine(self) -> Option<f32> {
+        let known = self != Similarity::UNKNOWN;
+        known.then(|| (f32::from(self.0) / 1000.0).clamp(-1.0, 1.0))
+    }
 }
 
 /// How the caches may be used for the plans that have a key.
@@ -264,6 +332,13 @@ pub struct AdmitReply {
     /// no spare beside them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vectors: Option<Vectors>,
+    /// On [`Verdict::Go`]: of each text of [`AdmitRequest::relevance`], in their order. None where
+    /// nothing was asked, or there is no model to compare them by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub similarities: Option<Vec<Similarity>>,
+    /// On [`Verdict::Go`]: the [`crate::Remember::state`] that was told last of the conversation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<String>,
 }
 
 /// Inputs of an embedding request that were computed before, all of one revision of a model.
@@ -331,6 +406,20 @@ pub enum Verdict {
     },
 }
 
+impl AdmitReply {
+    /// This decision, and nothing beside it.
+    #[must_use]
+    pub fn of(verdict: Verdict) -> AdmitReply {
+        AdmitReply {
+            verdict,
+            over: Vec::new(),
+            vectors: None,
+            similarities: None,
+            sent: None,
+        }
+    }
+}
+
 impl Verdict {
     /// [`Verdict::Go`] alone: neither lease nor spare, no audit.
     #[must_use]
@@ -385,18 +474,71 @@ mod tests {
         );
         assert_eq!(serde_json::from_str::<AdmitRequest>(&told).unwrap(), ask);
         let reply = AdmitReply {
-            verdict: Verdict::go(0),
-            over: vec![],
             vectors: Some(Vectors {
                 found: vec![(0, 7), (2047, 8191)],
                 len: 12,
                 model: "m".to_owned(),
                 age_secs: 3,
             }),
+            ..AdmitReply::of(Verdict::go(0))
         };
         let told = serde_json::to_string(&reply).unwrap();
         assert!(told.contains("[[0,7],[2047,8191]]"), "{told}");
         assert_eq!(serde_json::from_str::<AdmitReply>(&told).unwrap(), reply);
+    }
+
+    #[test]
+    fn what_trimming_asks_and_is_told_is_said_only_where_there_is_something() {
+        let ask = AdmitRequest::default();
+        let told = serde_json::to_string(&ask).unwrap();
+        assert!(
+            !told.contains("relevance") && !told.contains("conversation"),
+            "{told}"
+        );
+        let ask = AdmitRequest {
+            plans: vec![Plan {
+                inputs: 2,
+                ..Plan::default()
+            }],
+            relevance: Some(Relevance {
+                question: "And then?".to_owned(),
+                lens: vec![7, 2048],
+                max_ms: 20,
+            }),
+            conversation: Some("ab".repeat(32)),
+            ..AdmitRequest::default()
+        };
+        assert_eq!(ask.body_len(), 2 * 32 + 7 + 2048);
+        let told = serde_json::to_string(&ask).unwrap();
+        assert_eq!(serde_json::from_str::<AdmitRequest>(&told).unwrap(), ask);
+
+        let silent = AdmitReply::of(Verdict::go(0));
+        let told = serde_json::to_string(&silent).unwrap();
+        assert!(
+            !told.contains("similarities") && !told.contains("sent"),
+            "{told}"
+        );
+        let reply = AdmitReply {
+            similarities: Some(vec![Similarity::of(0.5), Similarity::UNKNOWN]),
+            sent: Some("{\"at\":1}".to_owned()),
+            ..silent
+        };
+        let told = serde_json::to_string(&reply).unwrap();
+        assert!(told.contains("[500,-32768]"), "{told}");
+        assert_eq!(serde_json::from_str::<AdmitReply>(&told).unwrap(), reply);
+    }
+
+    #[test]
+    fn a_similarity_is_a_cosine_to_the_thousandth_or_not_known() {
+        for (cosine, known) in [(0.8, 0.8), (-0.1234, -0.123), (1.1, 1.0), (-7.0, -1.0)] {
+            assert_eq!(Similarity::of(cosine).cosine(), Some(known));
+        }
+        assert_eq!(Similarity::of(f32::NAN), Similarity::UNKNOWN);
+        assert_eq!(Similarity::UNKNOWN.cosine(), None);
+        // What another one says beyond the ends is taken for the ends.
+        let far: Similarity = serde_json::from_str("-32767").unwrap();
+        assert_eq!(far.cosine(), Some(-1.0));
+        assert!(serde_json::from_str::<Similarity>("32768").is_err());
     }
 
     #[test]

@@ -73,9 +73,8 @@ mod tests {
     #[test]
     fn a_frame_survives_a_round_trip_with_line_feeds_in_its_body() {
         let head = AdmitReply {
-            verdict: Verdict::go(1),
             over: vec![3],
-            vectors: None,
+            ..AdmitReply::of(Verdict::go(1))
         };
         let bytes = Frame {
             head: head.clone(),

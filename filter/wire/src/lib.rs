@@ -11,21 +11,21 @@ mod record;
 mod settle;
 
 pub use admit::{
-    AdmitReply, AdmitRequest, Audit, Auto, CacheAsk, Charge, Lease, Over, Plan, Question, Spare,
-    Unit, Vectors, Verdict, Window,
+    AdmitReply, AdmitRequest, Audit, Auto, CacheAsk, Charge, Lease, Over, Plan, Question,
+    Relevance, Similarity, Spare, Unit, Vectors, Verdict, Window,
 };
 pub use frame::{Frame, FrameError};
 pub use invalidate::{Invalidate, Invalidated, scoped_tag};
 pub use money::Usd;
 pub use record::{CacheResult, Lever, Outcome, Record, Savings, Usage};
 pub use settle::{
-    Answered, Counted, EntryHead, LeaseEnd, Release, Settle, SettleReply, SettleRequest, Store,
-    StoreVectors,
+    Answered, Counted, EntryHead, LeaseEnd, Release, Remember, Settle, SettleReply, SettleRequest,
+    Store, StoreVectors,
 };
 
 /// Version of this protocol. The filter sends it in [`header::WIRE`]; the sidecar refuses another
 /// with 426, so that a half-upgraded mesh fails loudly instead of misreading budgets.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// Header names that Sluice owns.
 pub mod header {
@@ -69,8 +69,9 @@ pub mod path {
 
 /// What the sidecar takes in one call. It refuses more with 413 (bytes) or 400 (items).
 pub mod limit {
-    /// Bytes of an admit: two plans with the keys of [`INPUTS`], and room for the rest.
-    pub const ADMIT_BODY: usize = 64 * 1024 + 2 * INPUTS * KEY;
+    /// Bytes of an admit: two plans with the keys of [`INPUTS`], texts to compare, and room for the
+    /// rest.
+    pub const ADMIT_BODY: usize = 80 * 1024 + 2 * INPUTS * KEY + TEXTS_BYTES;
     /// Bytes of a settle, answers included.
     pub const SETTLE_BODY: usize = 16 * 1024 * 1024;
     /// Items of a settle.
@@ -80,6 +81,16 @@ pub mod limit {
     /// Inputs of one embedding request that are looked up: as many as OpenAI takes ("Create
     /// embeddings", `input`).
     pub const INPUTS: usize = 2048;
+    /// Texts that one request has compared with a question: a long conversation's turns, or the
+    /// chunks of a retrieval.
+    pub const TEXTS: usize = 256;
+    /// Bytes of such a text, and of the question: more than an embedding model reads (MiniLM reads
+    /// 256 word pieces, about a kilobyte of English).
+    pub const TEXT: usize = 2048;
+    /// Bytes of all of a request's texts.
+    pub const TEXTS_BYTES: usize = 128 * 1024;
+    /// Bytes of what is remembered of a conversation.
+    pub const STATE: usize = 1024;
     /// Bytes of the vectors that one request stores, keys included; those past it are not kept.
     pub const VECTORS: usize = 4 * 1024 * 1024;
     /// Tags of one answer; one that has more is not kept.

@@ -32,6 +32,21 @@ pub struct Settle {
     /// The audit that this request was; the answer is in `store`, where it can be compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<Audit>,
+    /// What the next request of the conversation is to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<Remember>,
+}
+
+/// What a filter wants to know at a conversation's next turn, whichever filter serves it. Where the
+/// turns of a conversation overlap, the one that is settled last counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remember {
+    /// As in [`crate::AdmitRequest::conversation`].
+    pub conversation: String,
+    /// The filter's own affair, [`crate::limit::STATE`] bytes at the most; an empty one is forgotten.
+    pub state: String,
+    /// Seconds after which it is forgotten.
+    pub ttl_secs: u32,
 }
 
 impl Settle {
@@ -206,6 +221,23 @@ pub struct SettleReply {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_to_be_remembered_is_said_only_where_there_is_something() {
+        let silent = serde_json::to_string(&Settle::default()).unwrap();
+        assert!(!silent.contains("sent"), "{silent}");
+        let settle = Settle {
+            sent: Some(Remember {
+                conversation: "ab".repeat(32),
+                state: "{\"kept\":[1]}".to_owned(),
+                ttl_secs: 300,
+            }),
+            ..Settle::default()
+        };
+        let told = serde_json::to_string(&settle).unwrap();
+        assert_eq!(serde_json::from_str::<Settle>(&told).unwrap(), settle);
+        assert_eq!(settle.body_len(), 0);
+    }
 
     #[test]
     fn what_follows_the_head_is_as_long_as_an_item_says() {

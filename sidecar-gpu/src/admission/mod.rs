@@ -239,9 +239,8 @@ pub(crate) async fn decide(app: &Arc<App>, asked: &Asked) -> Decided {
 
 fn reply(verdict: Verdict, over: Vec<u16>) -> Box<AdmitReply> {
     Box::new(AdmitReply {
-        verdict,
         over,
-        vectors: None,
+        ..AdmitReply::of(verdict)
     })
 }
 

@@ -53,12 +53,7 @@ fn told(app: &App, decided: Decided) -> Response {
     let (head, entries) = match decided {
         Decided::Reply(reply, entries) => (*reply, entries),
         Decided::Wait(..) => {
-            let head = AdmitReply {
-                verdict: Verdict::Wait,
-                over: Vec::new(),
-                vectors: None,
-            };
-            (head, Vec::new())
+            (AdmitReply::of(Verdict::Wait), Vec::new())
         }
     };
     let body = match entries.as_slice() {

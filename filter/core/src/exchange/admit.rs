@@ -149,6 +149,8 @@ impl Exchange {
                 question,
                 vector_bytes: facts.vector_room(&plan),
             },
+            relevance: None,
+            conversation: None,
         };
         let mut keys = Vec::new();
         for option in facts.options.iter().filter(|_| lookup) {

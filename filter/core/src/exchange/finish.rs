@@ -146,6 +146,7 @@ impl Exchange {
                 store,
                 vectors,
                 release,
+                sent: None,
             };
             effects.list.push(Effect::Settle(Box::new(settle), answer));
         }

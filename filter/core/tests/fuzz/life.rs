@@ -261,9 +261,8 @@ impl Life<'_> {
     fn disorderly(&mut self, rng: &mut Rng, headers: &Headers) {
         for _ in 0..rng.usize(..12) {
             let head = AdmitReply {
-                verdict: verdict(rng),
                 over: vec![rng.u16(..)],
-                vectors: None,
+                ..AdmitReply::of(verdict(rng))
             };
             let frame = damaged(&Frame { head, body: b"{}" }.encode().unwrap(), rng);
             let end_of_stream = rng.bool();
@@ -338,14 +337,10 @@ impl Life<'_> {
 
     /// Something, nothing, or nonsense.
     fn sidecar_says(&mut self, rng: &mut Rng) {
-        let mut head = AdmitReply {
-            verdict: match self.calm {
-                true => Verdict::go(0),
-                false => verdict(rng),
-            },
-            over: vec![],
-            vectors: None,
-        };
+        let mut head = AdmitReply::of(match self.calm {
+            true => Verdict::go(0),
+            false => verdict(rng),
+        });
         let told = vectors(&self.told.call, &mut head, rng);
         let body = told.as_ref().unwrap_or(&self.request.cached);
         let frame = Frame { head, body }.encode().unwrap();

@@ -132,11 +132,7 @@ impl Run {
 
     fn say(&mut self, verdict: Verdict, body: &[u8]) -> Effects {
         let frame = Frame {
-            head: AdmitReply {
-                verdict,
-                over: vec![],
-                vectors: None,
-            },
+            head: AdmitReply::of(verdict),
             body,
         }
         .encode()

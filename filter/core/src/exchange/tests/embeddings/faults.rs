@@ -293,9 +293,8 @@ fn a_sidecar_that_tells_what_was_not_asked_is_not_believed() {
         let mut run = mesh(ON).run;
         run.ask_as(&EMBEDDINGS, &body(json!(["a", "b"])));
         let head = AdmitReply {
-            verdict,
-            over: vec![],
             vectors: Some(vectors.clone()),
+            ..AdmitReply::of(verdict)
         };
         let frame = Frame {
             head,

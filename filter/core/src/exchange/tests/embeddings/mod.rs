@@ -169,6 +169,8 @@ impl Mesh {
             },
             over: vec![],
             vectors: found,
+            similarities: None,
+            sent: None,
         };
         if too_long {
             body.clear();
