@@ -5,9 +5,10 @@ mod stream;
 
 use sluice_wire::Usage;
 
+use super::conversation::{self, Conversation, Fields, ItemReader, Tie};
 use super::{
-    Answer, ApiError, Content, Edit, ErrorKind, Format, Kind, Message, NotThisApi, Part, Request,
-    Role, StreamReader, content, openai,
+    Answer, ApiError, Content, Edit, ErrorKind, Format, Kind, NotThisApi, Part, Request, Role,
+    StreamReader, content, openai,
 };
 use crate::json::{Cursor, Object};
 
@@ -44,7 +45,8 @@ impl Format for AnthropicMessages {
         }
         let mut messages = Vec::with_capacity(8);
         while list.element() {
-            message(&mut list, &mut system, &mut messages);
+            let (speaker, content) = message(&mut list);
+            content::file(speaker, content, &mut system, &mut messages);
         }
         // `output_config.format`, and `output_format` of the beta.
         let config = fields.object("output_config");
@@ -98,6 +100,14 @@ impl Format for AnthropicMessages {
         !elsewhere && content::only_client_tools(request.tools, &["", "custom"])
     }
 
+    fn conversation<'a>(&self, request: &Request<'a>) -> Option<Conversation<'a>> {
+        let reader = ItemReader {
+            item: message,
+            ties,
+        };
+        conversation::read(request, ("messages", "text"), &reader)
+    }
+
     fn answer(&self, body: &[u8]) -> Answer {
         let Some(message) = std::str::from_utf8(body)
             .ok()
@@ -143,11 +153,7 @@ impl Format for AnthropicMessages {
 }
 
 /// Reads the message that the cursor stands before.
-fn message<'a>(
-    cursor: &mut Cursor<'a>,
-    system: &mut Vec<Content<'a>>,
-    messages: &mut Vec<Message<'a>>,
-) {
+fn message<'a>(cursor: &mut Cursor<'a>) -> (content::Speaker, Content<'a>) {
     let start = cursor.mark();
     let mut parts = Vec::new();
     let mut speaker = content::Speaker::Other(Role::User);
@@ -173,7 +179,32 @@ fn message<'a>(
     if matches!(speaker, content::Speaker::Other(Role::User)) && only_results(body) {
         speaker = content::Speaker::Other(Role::Tool);
     }
-    content::file(speaker, Content { raw, parts }, system, messages);
+    (speaker, Content { raw, parts })
+}
+
+/// What ties a message to others: blocks of tools' calls and results.
+fn ties<'a>(fields: &Fields<'a>, _: &Content<'a>) -> Vec<Tie<'a>> {
+    use conversation::by_id;
+    let mut ties = Vec::new();
+    let role = fields.word("role");
+    if !matches!(role.as_deref(), Some("user" | "assistant" | "system")) {
+        ties.push(Tie::Unknown);
+    }
+    for block in fields.objects("content") {
+        ties.extend(match block.word("type").as_deref().unwrap_or("") {
+            "tool_use" | "server_tool_use" | "mcp_tool_use" => {
+                Some(by_id(block.word("id"), Tie::Call))
+            }
+            kind if kind.ends_with("tool_result") => {
+                Some(by_id(block.word("tool_use_id"), Tie::Result))
+            }
+            "text" | "image" | "document" | "thinking" | "redacted_thinking" | "search_result"
+            | "container_upload" => None,
+            // `compaction` stands for all that was before it; what comes later may too.
+            _ => Some(Tie::Unknown),
+        });
+    }
+    ties
 }
 
 /// Whether a user message is nothing but tools' results: then no person speaks in it.

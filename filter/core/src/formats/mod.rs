@@ -4,6 +4,7 @@
 mod anthropic_messages;
 pub mod batch;
 mod content;
+mod conversation;
 mod openai;
 mod openai_chat;
 mod openai_completions;
@@ -18,6 +19,7 @@ mod usage_scan;
 
 pub use anthropic_messages::AnthropicMessages;
 pub use batch::Batch;
+pub use conversation::{Conversation, Item, PIN, Tie};
 pub use openai_chat::OpenAiChat;
 pub use openai_completions::OpenAiCompletions;
 pub use openai_embeddings::OpenAiEmbeddings;
@@ -135,6 +137,12 @@ pub trait Format: Sync + std::fmt::Debug {
     /// The request input by input, where each has an answer of its own that hangs on nothing but
     /// itself and what the batch says.
     fn batch<'a>(&self, _request: &Request<'a>) -> Option<Batch<'a>> {
+        None
+    }
+
+    /// The conversation item by item, with what ties the items together; None where there is no
+    /// list of them.
+    fn conversation<'a>(&self, _request: &Request<'a>) -> Option<Conversation<'a>> {
         None
     }
 

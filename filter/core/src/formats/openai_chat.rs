@@ -2,6 +2,7 @@
 
 use sluice_wire::Usage;
 
+use super::conversation::{self, Conversation, Fields, ItemReader, Tie};
 use super::openai::{self, ChunkReader, ChunkWriter, Flavour, MAX_DELTA};
 use super::{
     Answer, ApiError, Content, Edit, Format, Kind, NotThisApi, Part, Request, Role, StreamReader,
@@ -110,6 +111,14 @@ impl Format for OpenAiChat {
             && (functions || content::only_client_tools(request.tools, &["function", "custom"]))
     }
 
+    fn conversation<'a>(&self, request: &Request<'a>) -> Option<Conversation<'a>> {
+        let reader = ItemReader {
+            item: message,
+            ties,
+        };
+        conversation::read(request, ("messages", "text"), &reader)
+    }
+
     fn answer(&self, body: &[u8]) -> Answer {
         openai::answer(body, Flavour::Chat)
     }
@@ -172,6 +181,27 @@ fn message<'a>(cursor: &mut Cursor<'a>) -> (content::Speaker, Content<'a>) {
     }
     let raw = cursor.since(start);
     (speaker, Content { raw, parts })
+}
+
+/// What ties a message to others.
+fn ties<'a>(fields: &Fields<'a>, content: &Content<'a>) -> Vec<Tie<'a>> {
+    let calls = fields.objects("tool_calls");
+    let ids = calls.iter().map(|call| call.word("id"));
+    let mut ties: Vec<_> = ids.map(|id| conversation::by_id(id, Tie::Call)).collect();
+    // Functions, which tools came after, are paired by their names.
+    let function = fields.object("function_call").word("name");
+    ties.extend(function.map(Tie::Call));
+    ties.extend(match fields.word("role").as_deref() {
+        Some("tool") => Some(conversation::by_id(
+            fields.word("tool_call_id"),
+            Tie::Result,
+        )),
+        Some("function") => Some(conversation::by_id(fields.word("name"), Tie::Result)),
+        Some("user" | "assistant" | "system" | "developer") => None,
+        _ => Some(Tie::Unknown),
+    });
+    ties.extend(conversation::odd(content));
+    ties
 }
 
 /// One choice as a stream: the role, the deltas, the end. None when it holds what a stream cannot

@@ -4,6 +4,7 @@ mod replay;
 
 use sluice_wire::Usage;
 
+use super::conversation::{self, Conversation, Fields, ItemReader, Tie};
 use super::openai;
 use super::{
     Answer, ApiError, Content, Edit, Format, Kind, MAX_ASSEMBLED, Message, NotThisApi, Part,
@@ -124,6 +125,11 @@ impl Format for OpenAiResponses {
             && !refers_to_items(fields)
     }
 
+    fn conversation<'a>(&self, request: &Request<'a>) -> Option<Conversation<'a>> {
+        let reader = ItemReader { item, ties };
+        conversation::read(request, ("input", "input_text"), &reader)
+    }
+
     fn answer(&self, body: &[u8]) -> Answer {
         std::str::from_utf8(body)
             .ok()
@@ -157,13 +163,21 @@ fn item<'a>(cursor: &mut Cursor<'a>) -> (content::Speaker, Content<'a>) {
         parts.push(JsonStr::new(raw).map_or(Part::Other(raw), Part::Text));
         return (content::Speaker::Other(Role::User), Content { raw, parts });
     }
-    let mut kind = std::borrow::Cow::Borrowed("message");
+    let mut kind = std::borrow::Cow::Borrowed("item_reference");
     let mut role = std::borrow::Cow::Borrowed("");
     let mut output = "";
     let mut body = "";
+    let mut typed = false;
     while let Some(key) = cursor.key() {
+        // Without a type it is a message, or a reference where it has an id and nothing to say.
+        if !typed && matches!(&*key, "role" | "content") {
+            kind = std::borrow::Cow::Borrowed("message");
+        }
         match &*key {
-            "type" => kind = content::word(cursor),
+            "type" if cursor.peek() == Some(b'"') => {
+                kind = content::word(cursor);
+                typed = true;
+            }
             "role" => role = content::word(cursor),
             "content" => body = cursor.value(),
             "output" => output = cursor.value(),
@@ -193,6 +207,60 @@ fn item<'a>(cursor: &mut Cursor<'a>) -> (content::Speaker, Content<'a>) {
         }
     };
     (speaker, Content { raw, parts })
+}
+
+/// What ties an item to others.
+fn ties<'a>(fields: &Fields<'a>, content: &Content<'a>) -> Vec<Tie<'a>> {
+    use conversation::by_id;
+    let message = fields.get("role").is_some() || fields.get("content").is_some();
+    let kind = fields.word("type");
+    let kind = kind.as_deref().unwrap_or(match message {
+        true => "message",
+        false => "item_reference",
+    });
+    let call = || fields.word("call_id");
+    let id = || fields.word("id");
+    let mut ties: Vec<_> = id().map(Tie::Id).into_iter().collect();
+    match kind {
+        "message" => {
+            let role = fields.word("role");
+            let known = ["user", "assistant", "system", "developer"];
+            let known = role.is_some_and(|role| known.contains(&&*role));
+            ties.extend((!known).then_some(Tie::Unknown));
+            ties.extend(conversation::odd(content));
+        }
+        "reasoning" => ties.push(Tie::Next),
+        "item_reference" => ties = vec![by_id(id(), Tie::Reference)],
+        "function_call" | "custom_tool_call" | "computer_call" | "local_shell_call"
+        | "shell_call" | "apply_patch_call" => ties.push(by_id(call(), Tie::Call)),
+        "function_call_output"
+        | "custom_tool_call_output"
+        | "computer_call_output"
+        | "shell_call_output"
+        | "apply_patch_call_output" => ties.push(by_id(call(), Tie::Result)),
+        // Its schema asks for `call_id` and describes `id` alone, as the call's.
+        "local_shell_call_output" => ties.push(by_id(call().or_else(id), Tie::Result)),
+        // Hosted tools: what they found is in the item itself.
+        "file_search_call"
+        | "web_search_call"
+        | "image_generation_call"
+        | "code_interpreter_call" => {}
+        "mcp_call" => ties.extend(fields.word("approval_request_id").map(Tie::Reference)),
+        "mcp_approval_request" => ties.push(by_id(id(), Tie::Call)),
+        "mcp_approval_response" => {
+            ties.push(by_id(fields.word("approval_request_id"), Tie::Result));
+        }
+        // What stands for all that was before it, and the tools that calls after it need.
+        "compaction" | "compaction_trigger" | "mcp_list_tools" | "additional_tools" => {
+            ties.push(Tie::Stays);
+        }
+        _ => ties.push(Tie::Unknown),
+    }
+    // A call made by a program that the model wrote belongs to more than its own result.
+    if fields.get("caller").is_some_and(|raw| raw != "null") {
+        ties.push(Tie::Unknown);
+    }
+    ties
 }
 
 /// Whether the input names items that only upstream has.

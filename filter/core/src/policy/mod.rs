@@ -10,3 +10,4 @@ pub mod identity;
 pub mod joins;
 pub mod route;
 pub mod tags;
+pub mod trim;

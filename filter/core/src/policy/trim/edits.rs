@@ -1,0 +1,162 @@
+//! A conversation without what is left out of it: every byte of what is kept stays.
+
+use super::splices::{Splices, cuts, escaped, span};
+use super::turns::Turns;
+use crate::formats::{Edit, Format, Item, PIN, Request, Role};
+use crate::json::{Cursor, JsonStr};
+
+/// The changes that leave out the exchanges whose `keep` is false and which need not stay. Every
+/// kept item stays byte for byte, less its pin.
+///
+/// `note` is put in front of what the user says first after the first gap, in the same message:
+/// there it is behind the part of the prompt that did not change, roles alternate as before, and
+/// what somebody said in the past gains no authority that it did not have, as it would in a system
+/// or developer message. Nothing is noted where nothing is left out.
+#[must_use]
+pub fn dropping(turns: &Turns<'_>, keep: &[bool], note: Option<&str>) -> Splices {
+    let mut stays = vec![true; turns.items.len()];
+    let mut gap = None;
+    for (index, exchange) in turns.exchanges.iter().enumerate() {
+        if exchange.must || keep.get(index).copied().unwrap_or(true) {
+            continue;
+        }
+        gap = gap.or(Some(exchange.items.end));
+        for at in exchange.items.clone() {
+            if let (Some(stays), Some(item)) = (stays.get_mut(at), turns.items.get(at)) {
+                *stays = item.stays();
+            }
+        }
+    }
+    let mut splices = leaving(turns.body, &turns.items, &stays);
+    if let (Some(note), Some(gap)) = (note.filter(|note| !note.is_empty()), gap) {
+        let mut next = turns.items.iter().zip(&stays).skip(gap);
+        let next = next
+            .find(|(item, stays)| **stays && item.role == Some(Role::User) && item.known())
+            .map(|(item, _)| item);
+        if let Some((at, json)) = next.and_then(|item| noted(turns, item, note)) {
+            splices.replace(at..at, json);
+        }
+    }
+    splices
+}
+
+/// The changes that leave out the items whose `stays` is false, and take every pin out.
+pub(super) fn leaving(body: &str, items: &[Item<'_>], stays: &[bool]) -> Splices {
+    let mut splices = Splices::default();
+    for item in items.iter().filter(|item| item.pin.is_some()) {
+        unpin(body, item.content.raw, &mut splices);
+    }
+    if stays.contains(&false) {
+        let spans = items.iter().map(|item| span(body, item.content.raw));
+        let spans: Option<Vec<_>> = spans.collect();
+        for cut in cuts(&spans.unwrap_or_default(), stays) {
+            splices.replace(cut, "");
+        }
+    }
+    splices
+}
+
+/// The field with the messages or items as it is after [`dropping`]. None where nothing changes.
+#[must_use]
+pub fn without(turns: &Turns<'_>, keep: &[bool], note: Option<&str>) -> Option<Edit> {
+    let splices = dropping(turns, keep, note);
+    let within = span(turns.body, turns.raw).filter(|_| !splices.is_empty())?;
+    Some(Edit {
+        field: turns.field,
+        json: splices.apply_within(turns.body, within),
+    })
+}
+
+/// The changes that take every pin out of a conversation, whatever it looks like: upstream knows
+/// no such field, and would refuse the request.
+#[must_use]
+pub fn unpinned(request: &Request<'_>, format: &dyn Format) -> Splices {
+    let mut splices = Splices::default();
+    let items = format
+        .conversation(request)
+        .map(|conversation| conversation.items);
+    for item in items.iter().flatten().filter(|item| item.pin.is_some()) {
+        unpin(request.body, item.content.raw, &mut splices);
+    }
+    splices
+}
+
+/// Takes the pin out of an item.
+fn unpin(body: &str, raw: &str, splices: &mut Splices) {
+    let Some(start) = span(body, raw).map(|at| at.start) else {
+        return;
+    };
+    let mut cursor = Cursor::new(raw);
+    if !cursor.enter(b'{') {
+        return;
+    }
+    let (mut fields, mut stay) = (Vec::new(), Vec::new());
+    loop {
+        let at = cursor.mark();
+        let Some(key) = cursor.key() else { break };
+        cursor.value();
+        fields.push(start + at..start + at + cursor.since(at).len());
+        stay.push(key != PIN);
+    }
+    for cut in cuts(&fields, &stay) {
+        splices.replace(cut, "");
+    }
+}
+
+/// Where the note goes in a user's message, and as what. A message whose content is neither text
+/// nor parts has it in a message of its own, before it.
+fn noted(turns: &Turns<'_>, item: &Item<'_>, note: &str) -> Option<(usize, String)> {
+    let raw = item.content.raw;
+    let start = span(turns.body, raw)?.start;
+    let mut cursor = Cursor::new(raw);
+    let mut content = "";
+    if cursor.enter(b'{') {
+        while let Some(key) = cursor.key() {
+            let value = cursor.value();
+            if key == "content" {
+                content = value;
+            }
+        }
+    }
+    let at = span(raw, content).map_or(start, |at| start + at.start);
+    let text = escaped(note);
+    if content.starts_with('"') {
+        return Some((at + 1, format!(r"{text}\n\n")));
+    }
+    let first = first_part(content).and_then(|part| span(content, part));
+    Some(match first {
+        Some(part) => {
+            let kind = turns.text_type;
+            let part_text = format!(r#"{{"type":"{kind}","text":"{text}"}},"#);
+            (at + part.start, part_text)
+        }
+        None => (start, format!(r#"{{"role":"user","content":"{text}"}},"#)),
+    })
+}
+
+/// The first part of a content that is no tool's result: Anthropic wants those in front.
+fn first_part(content: &str) -> Option<&str> {
+    let mut cursor = Cursor::new(content);
+    if !cursor.enter(b'[') {
+        return None;
+    }
+    while cursor.element() {
+        let part = cursor.value();
+        let mut fields = Cursor::new(part);
+        let mut result = false;
+        if fields.enter(b'{') {
+            while let Some(key) = fields.key() {
+                let value = fields.value();
+                let text = JsonStr::new(value).map(JsonStr::text);
+                result |= key == "type" && text.is_some_and(|kind| kind == "tool_result");
+            }
+        }
+        if !result {
+            return Some(part);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;
