@@ -7,6 +7,7 @@
 mod canonical;
 mod cursor;
 mod edit;
+mod offsets;
 mod write;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ use serde_json::value::RawValue;
 pub use canonical::{MAX_DEPTH, canonical};
 pub use cursor::Cursor;
 pub use edit::{minify, set_fields};
+pub(crate) use offsets::Offsets;
 pub(crate) use write::{ListWriter, ObjectWriter, split_escaped};
 
 /// U+FEFF, which RFC 8259 lets a parser skip in front of a text.

@@ -142,6 +142,38 @@ fn texts_are_unescaped_and_their_length_is_known_without() {
 }
 
 #[test]
+fn places_of_a_text_are_found_in_its_escaped_form() {
+    let raw = r#""a\n\u00e9 \ud83d\ude00\ud800x\/é\\""#;
+    let string = JsonStr::new(raw).unwrap();
+    let text = string.text().into_owned();
+    let places: Vec<usize> = (0..=text.len())
+        .filter(|at| text.is_char_boundary(*at))
+        .collect();
+    let offsets = Offsets::of(string, &places);
+    let pieces: Vec<&str> = places
+        .windows(2)
+        .map(|two| &string.escaped()[offsets.get(two[0])..offsets.get(two[1])])
+        .collect();
+    assert_eq!(
+        pieces,
+        [
+            "a",
+            r"\n",
+            r"\u00e9",
+            " ",
+            r"\ud83d\ude00",
+            r"\ud800",
+            "x",
+            r"\/",
+            "é",
+            r"\\"
+        ]
+    );
+    let plain = JsonStr::new("\"abc\"").unwrap();
+    assert_eq!(Offsets::of(plain, &[1, 3]).get(3), 3);
+}
+
+#[test]
 fn deep_nesting_is_walked_without_recursion() {
     let deep = format!("{{\"a\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
     let object = fields(&deep);

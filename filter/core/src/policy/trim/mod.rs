@@ -1,6 +1,9 @@
 //! Trimming: what of a prompt need not be sent.
 
+pub mod context;
 pub mod edits;
 pub mod sentences;
 pub mod splices;
+mod spoken;
+pub mod template;
 pub mod turns;
