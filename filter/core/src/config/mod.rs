@@ -17,8 +17,8 @@ use std::fmt::{self, Write};
 
 pub use plan::{
     Backoff, BudgetRule, Caching, ClaimPath, Guard, HashKey, Identity, InputLimit, Limits, Matcher,
-    Misses, Model, Plan, Price, Refresh, Reserve, RoutePlan, Routing, Sidecar, Source, Spend, Tier,
-    Trimming, Trust,
+    Misses, Model, Plan, Prefix, PrefixCache, Price, Refresh, Reserve, RoutePlan, Routing, Sidecar,
+    Source, Spend, Tier, Trimming, Trust,
 };
 pub use raw::{Mode, OnFailure, OverSpend, Per, RouteKind, Scope};
 pub use read::without_secret;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use serde::Deserialize;
 use sluice_wire::{Auto, Over, Unit, Usage, Usd, Window};
 
 use super::raw::{Mode, OnFailure, OverSpend, Per, RouteKind, Scope};
@@ -146,6 +147,36 @@ pub struct Model {
     pub bytes_per_token: f64,
     /// Prices, if known.
     pub price: Option<Price>,
+    /// What its provider discounts of a prompt whose front it has seen before.
+    pub prefix: Prefix,
+}
+
+/// A provider's prefix cache for a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prefix {
+    /// What gets into it.
+    pub cache: PrefixCache,
+    /// Shortest front that it keeps, in tokens.
+    pub min_tokens: u64,
+    /// Beyond that, its entries are multiples of so many tokens apart.
+    pub step: u64,
+    /// It certainly keeps a front for so long after it was last used.
+    pub lifetime_ms: u64,
+    /// It certainly has forgotten a front after so long.
+    pub longest_ms: u64,
+}
+
+/// What gets into a provider's prefix cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrefixCache {
+    /// There is none, or it earns no discount.
+    #[default]
+    None,
+    /// Every prompt (OpenAI).
+    Automatic,
+    /// What `cache_control` marks (Anthropic).
+    Marked,
 }
 
 /// Prices per token.

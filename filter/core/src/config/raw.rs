@@ -8,6 +8,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 use sluice_wire::{Over, Window};
 
+use super::plan::PrefixCache;
 use super::values::{AutoOr, Bytes, Count, Millis, auto_or_decimal, decimal};
 use crate::vectors::Dtype;
 
@@ -94,6 +95,17 @@ pub(crate) struct Model {
     pub(crate) cache_write: Option<f64>,
     #[serde(default, deserialize_with = "decimal")]
     pub(crate) output: Option<f64>,
+    pub(crate) prefix: Option<Prefix>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+pub(crate) struct Prefix {
+    pub(crate) cache: Option<PrefixCache>,
+    pub(crate) min_tokens: Option<Count>,
+    pub(crate) step: Option<Count>,
+    pub(crate) lifetime: Option<Millis>,
+    pub(crate) longest: Option<Millis>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

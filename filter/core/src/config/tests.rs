@@ -26,7 +26,8 @@ pub(super) const FULL: &str = r#"{
               "breaker": {"failures": 3.0, "pause": "2s"}},
   "models": {
     "gpt-4o": {"encoding": "o200k_base", "input": 2.5, "cached_input": 1.25, "output": 10.0},
-    "gpt-4o-mini": {"encoding": "o200k_base", "input": 0.15, "cached_input": 0.075, "output": 0.6},
+    "gpt-4o-mini": {"encoding": "o200k_base", "input": 0.15, "cached_input": 0.075, "output": 0.6,
+                    "prefix": {"cache": "automatic", "min_tokens": 1024, "step": 128, "lifetime": "5m", "longest": "1h"}},
     "claude-haiku-4-5": {"bytes_per_token": 3.6, "input": 1, "cached_input": 0.1, "cache_write": 1.25, "output": 5},
     "text-embedding-3-small": {"encoding": "cl100k_base", "input": 0.02},
     "own": {}
@@ -193,6 +194,73 @@ fn overrides_match_on_host_path_and_headers() {
         let mut headers = fits;
         headers[at] = other;
         assert_eq!(index(&headers), None, "{other:?}");
+    }
+}
+
+/// The prefix cache of a model so configured.
+fn prefix(name: &str, model: &str) -> Prefix {
+    let plan = parse(&format!(r#"{{"models": {{"{name}": {model}}}}}"#)).unwrap();
+    plan.models[name].prefix
+}
+
+#[test]
+fn the_prices_tell_what_gets_into_a_prefix_cache() {
+    let minutes = |prefix: Prefix| (prefix.lifetime_ms / 60_000, prefix.longest_ms / 60_000);
+    let openai = prefix(
+        "gpt-4o",
+        r#"{"input": 2.5, "cached_input": 1.25, "output": 10}"#,
+    );
+    assert_eq!(openai.cache, PrefixCache::Automatic);
+    assert_eq!((openai.min_tokens, openai.step), (1024, 128));
+    assert_eq!(minutes(openai), (5, 60));
+    let claude = r#"{"input": 3, "cached_input": 0.3, "cache_write": 3.75, "output": 15}"#;
+    let sonnet = prefix("claude-sonnet-4-5", claude);
+    assert_eq!(sonnet.cache, PrefixCache::Marked);
+    assert_eq!((sonnet.min_tokens, sonnet.step), (1024, 1));
+    assert_eq!(minutes(sonnet), (5, 10));
+    assert_eq!(prefix("claude-haiku-4-5-20251001", claude).min_tokens, 4096);
+    for undiscounted in [
+        r#"{"input": 1, "output": 1}"#,
+        "{}",
+        r#"{"input": 1, "cached_input": 1}"#,
+    ] {
+        assert_eq!(prefix("m", undiscounted).cache, PrefixCache::None);
+    }
+}
+
+#[test]
+fn what_is_said_of_a_prefix_cache_wins() {
+    let said = r#"{"input": 2.5, "cached_input": 1.25, "prefix":
+        {"cache": "marked", "min_tokens": 2048, "step": 64, "lifetime": "2h"}}"#;
+    let expected = Prefix {
+        cache: PrefixCache::Marked,
+        min_tokens: 2048,
+        step: 64,
+        lifetime_ms: 7_200_000,
+        longest_ms: 7_200_000,
+    };
+    assert_eq!(prefix("m", said), expected, "a longer lifetime is one");
+    let faults = parse(
+        r#"{"models": {"m": {"input": 1, "prefix": {"min_tokens": 64, "step": 128, "lifetime": "5m", "longest": "4m"}},
+                       "n": {"input": 1, "prefix": {"cache": "sometimes"}},
+                       "o": {"input": 1, "prefix": {"min_tokens": 0}}}}"#,
+    );
+    let faults = faults.unwrap_err().to_string();
+    for (path, told) in [
+        (
+            "models.m.prefix.step",
+            "found 128, expected 1 to `min_tokens`",
+        ),
+        ("models.m.prefix.longest", "shorter than `lifetime`"),
+        ("models.n.prefix.cache", "none"),
+        (
+            "models.o.prefix.min_tokens",
+            "found 0, expected 1 to 1000000",
+        ),
+    ] {
+        let fault = faults.lines().find(|fault| fault.starts_with(path));
+        let fault = fault.unwrap_or_else(|| panic!("{path} in {faults}"));
+        assert!(fault.contains(told), "{fault}");
     }
 }
 

@@ -5,13 +5,23 @@ use std::collections::BTreeMap;
 use sluice_wire::Usd;
 
 use super::Lower;
-use crate::config::plan::{Model, Price};
+use crate::config::plan::{Model, Prefix, PrefixCache, Price};
 use crate::config::raw;
 use crate::tokens::Encoding;
 
 /// Bytes per token where neither a vocabulary nor a ratio is given: about that of English prose
 /// in today's vocabularies.
 const BYTES_PER_TOKEN: f64 = 4.0;
+
+/// Shortest front that OpenAI and most of Anthropic's models keep, and OpenAI's step.
+const MIN_TOKENS: u64 = 1024;
+const STEP: u64 = 128;
+
+/// Both keep a front for five minutes after its last use. OpenAI forgets it within an hour at the
+/// latest; Anthropic promises five minutes, to which some are added for clocks and long answers.
+const LIFETIME_MS: u64 = 5 * 60_000;
+const LONGEST_MS: u64 = 60 * 60_000;
+const MARKED_LONGEST_MS: u64 = 10 * 60_000;
 
 impl Lower<'_> {
     pub(super) fn models(&mut self, raw: &BTreeMap<String, raw::Model>) -> BTreeMap<String, Model> {
@@ -65,6 +75,7 @@ impl Lower<'_> {
                 "missing, expected dollars per million prompt tokens beside the other prices",
             );
         }
+        let prefix = self.prefix(name, raw.prefix.as_ref(), price.as_ref());
         let encoding = raw.encoding.map(|encoding| match encoding {
             raw::Encoding::O200kBase => Encoding::O200kBase,
             raw::Encoding::Cl100kBase => Encoding::Cl100kBase,
@@ -73,6 +84,69 @@ impl Lower<'_> {
             encoding,
             bytes_per_token,
             price,
+            prefix,
         }
     }
+
+    /// What is not said of a prefix cache is as its kind is documented; the kind is told by the
+    /// prices, because a front that costs as much as the rest is not discounted, and only where the
+    /// client decides what is written does writing have a price of its own.
+    fn prefix(&mut self, name: &str, raw: Option<&raw::Prefix>, price: Option<&Price>) -> Prefix {
+        let path = format!("models.{name}.prefix");
+        let told = match price {
+            Some(price) if price.cache_write > price.input => PrefixCache::Marked,
+            Some(price) if price.cached_input < price.input => PrefixCache::Automatic,
+            _ => PrefixCache::None,
+        };
+        let empty = raw::Prefix::default();
+        let raw = raw.unwrap_or(&empty);
+        let cache = raw.cache.unwrap_or(told);
+        let (min_tokens, step, longest_ms) = match cache {
+            PrefixCache::Marked => (marked_minimum(name), 1, MARKED_LONGEST_MS),
+            PrefixCache::None | PrefixCache::Automatic => (MIN_TOKENS, STEP, LONGEST_MS),
+        };
+        let prefix = Prefix {
+            cache,
+            min_tokens: raw.min_tokens.map_or(min_tokens, |count| count.0),
+            step: raw.step.map_or(step, |count| count.0),
+            lifetime_ms: raw.lifetime.map_or(LIFETIME_MS, |millis| millis.0),
+            longest_ms: raw.longest.map_or(longest_ms, |millis| millis.0),
+        };
+        if !(1..=1_000_000).contains(&prefix.min_tokens) {
+            let found = format!("found {}, expected 1 to 1000000", prefix.min_tokens);
+            self.fault(&format!("{path}.min_tokens"), found);
+        }
+        if !(1..=prefix.min_tokens.max(1)).contains(&prefix.step) {
+            let found = format!("found {}, expected 1 to `min_tokens`", prefix.step);
+            self.fault(&format!("{path}.step"), found);
+        }
+        if prefix.longest_ms < prefix.lifetime_ms {
+            // A longer lifetime alone says that the front is kept for at least as long.
+            let longest_ms = prefix.lifetime_ms;
+            if raw.longest.is_none() {
+                return Prefix {
+                    longest_ms,
+                    ..prefix
+                };
+            }
+            self.fault(
+                &format!("{path}.longest"),
+                "shorter than `lifetime`, expected at least as long",
+            );
+        }
+        prefix
+    }
+}
+
+/// The least that the provider of a model with marked fronts keeps (Anthropic's documentation of
+/// prompt caching, late 2025).
+fn marked_minimum(name: &str) -> u64 {
+    const MORE: [(&str, u64); 4] = [
+        ("haiku-4-5", 4096),
+        ("opus-4-5", 4096),
+        ("3-5-haiku", 2048),
+        ("3-haiku", 2048),
+    ];
+    let more = MORE.iter().find(|(model, _)| name.contains(model));
+    more.map_or(MIN_TOKENS, |(_, tokens)| *tokens)
 }

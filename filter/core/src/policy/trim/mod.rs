@@ -2,6 +2,7 @@
 
 pub mod context;
 pub mod edits;
+pub mod planner;
 pub mod sentences;
 pub mod splices;
 mod spoken;
