@@ -14,11 +14,14 @@ use crate::budget::{
 use crate::cache::{self, CacheStore, Key};
 use crate::clock::Clock;
 use crate::config::{self, Serve};
+use crate::conversations::Conversations;
 use crate::http::{ApiError, Auth, Kind};
 use crate::lease::{Lease, Leases, RedisLeases, Signal, Waiting};
 use crate::ledger::shared::{PublishError, Publisher};
 use crate::ledger::{Ledger, OpenError, Options};
 use crate::metrics::{Metrics, Reading};
+use crate::relay::Relay;
+use crate::relevance::Scorer;
 use crate::semantic::{self, SemanticCache, Told, answers};
 use crate::store::Link;
 use crate::tuning::{self, Observer, Stored};
@@ -39,6 +42,11 @@ pub struct App {
     pub(crate) cache: Box<dyn CacheStore>,
     /// Answers to questions in other words; None: there is no model.
     pub(crate) semantic: Option<Arc<SemanticCache>>,
+    /// How near texts are to questions, by the same model.
+    pub(crate) relevance: Option<Arc<Scorer>>,
+    pub(crate) conversations: Conversations,
+    /// The way to Envoy; None: nothing is relayed.
+    pub(crate) relay: Option<Relay>,
     pub(crate) leases: Leases,
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) metrics: Metrics,
@@ -51,6 +59,8 @@ pub struct App {
     settle_room: Arc<Semaphore>,
     /// A question came that there is no model for.
     unmodelled: AtomicBool,
+    /// Texts came that there is no model for.
+    unmodelled_texts: AtomicBool,
 }
 
 /// Why a sidecar cannot start.
@@ -124,6 +134,11 @@ impl App {
         let publisher = link
             .as_ref()
             .map(|link| Publisher::new(link.clone(), &ledger, config.retention));
+        let relevance = semantic
+            .as_ref()
+            .map(|it| Scorer::new(it.engine().clone(), it.text_memory()))
+            .transpose()
+            .map_err(semantic::OpenError::Engine)?;
         let mut app = App {
             auth: Auth::new(&config),
             metrics: Metrics::new(config.metrics_series, &[]),
@@ -131,6 +146,9 @@ impl App {
             ledger,
             cache,
             semantic: semantic.map(Arc::new),
+            relevance: relevance.map(Arc::new),
+            conversations: Conversations::new(link.clone(), config.conversations),
+            relay: config.relay.map(Relay::new),
             leases: Leases::new(link.clone().map(RedisLeases::new)),
             waiting: Waiting::new(config.waiters),
             reports: Arc::new(Semaphore::new(REPORTS)),
@@ -141,6 +159,7 @@ impl App {
             link,
             settle_room: Arc::new(Semaphore::new(SETTLE_ROOM_KIB as usize)),
             unmodelled: AtomicBool::new(false),
+            unmodelled_texts: AtomicBool::new(false),
             config,
         };
         app.metrics = Metrics::new(app.config.metrics_series, &app.readings());
@@ -245,6 +264,17 @@ impl App {
         }
     }
 
+    /// So many texts are to be compared, and there is nothing to compare them by.
+    pub(crate) fn no_model_for_texts(&self, texts: usize) {
+        self.metrics.texts("no_model", texts as u64);
+        if !self.unmodelled_texts.swap(true, Ordering::Relaxed) {
+            log::warn!(
+                "filters ask how near texts are to a question (`trim`, `embeddings`), and this \
+                 sidecar has no `serve.semantic`: requests are trimmed without"
+            );
+        }
+    }
+
     pub(crate) fn ready(&self) -> bool {
         self.ledger.healthy()
     }
@@ -289,9 +319,12 @@ impl App {
         self.save_observed().await;
         self.save_questions().await;
         self.save_answers().await;
-        if let Some(semantic) = self.semantic.clone() {
-            let _ = tokio::task::spawn_blocking(move || semantic.close()).await;
-        }
+        let (semantic, relevance) = (self.semantic.clone(), self.relevance.clone());
+        let close = move || {
+            semantic.inspect(|it| it.close());
+            relevance.inspect(|it| it.close());
+        };
+        let _ = tokio::task::spawn_blocking(close).await;
     }
 
     /// Hears what other sidecars change in the cache, for as long as it is polled.
@@ -520,6 +553,44 @@ impl App {
                 ]);
             }
         }
+        if let Some(relevance) = &self.relevance {
+            let size = relevance.size();
+            readings.extend([
+                (
+                    "relevance_entries",
+                    "Texts whose vectors are kept in this process",
+                    int(size.entries),
+                ),
+                (
+                    "relevance_bytes",
+                    "Bytes that they take, about",
+                    int(size.bytes),
+                ),
+                (
+                    "relevance_waiting",
+                    "Texts that wait to be embedded behind answers",
+                    int(size.waiting),
+                ),
+                (
+                    "relevance_behind",
+                    "Texts that were embedded behind answers, since the start",
+                    int(size.behind),
+                ),
+            ]);
+        }
+        let (conversations, bytes) = self.conversations.size();
+        readings.extend([
+            (
+                "conversations",
+                "Conversations whose last turn this process knows (those in Redis are not among them)",
+                int(conversations),
+            ),
+            (
+                "conversation_bytes",
+                "Bytes that they take, about",
+                int(bytes),
+            ),
+        ]);
         readings.extend(cache_readings(&self.cache.layers()));
         if let Some(link) = &self.link {
             let stats = link.stats();

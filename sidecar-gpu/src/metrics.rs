@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use sluice_wire::{CacheResult, Lever, Record, Usd};
 
+use crate::relevance::Tally;
 use crate::semantic::{Found, Told};
 
 /// Label values of the largest family per tenant and task: five levers, or five kinds of tokens.
@@ -107,6 +108,11 @@ pub struct Metrics {
     thresholds: Family<Route, Gauge<f64, AtomicU64>>,
     false_hits: Family<Route, Gauge<f64, AtomicU64>>,
     compared_seconds: Histogram,
+    texts: Family<Word, Count>,
+    texts_seconds: Histogram,
+    conversation_reads: Family<Word, Count>,
+    conversation_writes: Family<Word, Count>,
+    relays: Family<Word, Count>,
     admit_seconds: Histogram,
     settle_seconds: Histogram,
     requests: Family<Whose, Count>,
@@ -160,6 +166,11 @@ impl Metrics {
             thresholds: Family::default(),
             false_hits: Family::default(),
             compared_seconds: Histogram::new(buckets()),
+            texts: Family::default(),
+            texts_seconds: Histogram::new(buckets()),
+            conversation_reads: Family::default(),
+            conversation_writes: Family::default(),
+            relays: Family::default(),
             admit_seconds: Histogram::new(buckets()),
             settle_seconds: Histogram::new(buckets()),
             requests: Family::default(),
@@ -228,6 +239,32 @@ impl Metrics {
             "Time of a look-up by meaning",
             Unit::Seconds,
             self.compared_seconds.clone(),
+        );
+        it.register(
+            "relevance_texts",
+            "Texts that were to be compared with a question, by what was known of them in time",
+            self.texts.clone(),
+        );
+        it.register_with_unit(
+            "relevance",
+            "Time to compare a request's texts",
+            Unit::Seconds,
+            self.texts_seconds.clone(),
+        );
+        it.register(
+            "conversation_reads",
+            "Questions for what a conversation's last turn wanted told, by result",
+            self.conversation_reads.clone(),
+        );
+        it.register(
+            "conversation_writes",
+            "What turns of conversations wanted told, by result",
+            self.conversation_writes.clone(),
+        );
+        it.register(
+            "relays",
+            "Requests relayed, by the attempt that was answered",
+            self.relays.clone(),
         );
         it.register("leases", "Leases asked for by result", self.leases.clone());
         it.register(
@@ -348,6 +385,47 @@ impl Metrics {
     /// A question was to be kept.
     pub fn compared_stored(&self, result: &'static str) {
         self.compared_stores.get_or_create(&Word { result }).inc();
+    }
+
+    /// A request's texts were compared.
+    pub(crate) fn texts_compared(&self, tally: Tally, took: Duration) {
+        for (result, number) in [
+            ("known", tally.known),
+            ("embedded", tally.embedded),
+            ("late", tally.late),
+            ("dropped", tally.dropped),
+            ("unasked", tally.unasked),
+            ("error", tally.failed),
+        ] {
+            self.texts(result, number);
+        }
+        self.texts_seconds.observe(took.as_secs_f64());
+    }
+
+    /// So many texts were to be compared.
+    pub(crate) fn texts(&self, result: &'static str, number: u64) {
+        if number > 0 {
+            self.texts.get_or_create(&Word { result }).inc_by(number);
+        }
+    }
+
+    /// A conversation's last turn was asked for.
+    pub(crate) fn conversation_read(&self, result: &'static str) {
+        self.conversation_reads
+            .get_or_create(&Word { result })
+            .inc();
+    }
+
+    /// What a turn of a conversation wanted told was to be kept.
+    pub(crate) fn conversation_written(&self, result: &'static str) {
+        self.conversation_writes
+            .get_or_create(&Word { result })
+            .inc();
+    }
+
+    /// A request was relayed, or could not be.
+    pub(crate) fn relayed(&self, result: &'static str) {
+        self.relays.get_or_create(&Word { result }).inc();
     }
 
     /// An audit was judged, or could not be.

@@ -8,6 +8,7 @@ mod frame;
 mod invalidate;
 mod money;
 mod record;
+mod relay;
 mod settle;
 
 pub use admit::{
@@ -18,6 +19,7 @@ pub use frame::{Frame, FrameError};
 pub use invalidate::{Invalidate, Invalidated, scoped_tag};
 pub use money::Usd;
 pub use record::{CacheResult, Lever, Outcome, Record, Savings, Usage};
+pub use relay::{Attempt, RelayRequest};
 pub use settle::{
     Answered, Counted, EntryHead, LeaseEnd, Release, Remember, Settle, SettleReply, SettleRequest,
     Store, StoreVectors,
@@ -39,6 +41,9 @@ pub mod header {
     pub const CACHE: &str = "x-sluice-cache";
     /// Request, from a filter to itself: the lease under which a stale answer is refreshed.
     pub const LEASE: &str = "x-sluice-lease";
+    /// Request, from a filter to itself over the sidecar: it is an attempt of [`crate::RelayRequest`],
+    /// to be sent as it is. Answer, from the sidecar: the number of the attempt that it is of, from 0.
+    pub const ATTEMPT: &str = "x-sluice-attempt";
     /// Request: what the answer is built on, comma-separated, so that it can be invalidated by it.
     pub const TAGS: &str = "x-sluice-tags";
     /// Request: the task that a trusted caller books this request to.
@@ -61,6 +66,8 @@ pub mod path {
     pub const WAIT: &str = "/v1/wait";
     /// Book what a request used, release its reservation, store its answer.
     pub const SETTLE: &str = "/v1/settle";
+    /// Send a request, and once more as it came where upstream refuses its messages.
+    pub const RELAY: &str = "/v1/relay";
     /// For operators and tenants: drop what was built on something; see [`crate::Invalidate`].
     pub const INVALIDATE: &str = "/v1/invalidate";
     /// For operators: look into the cache, or drop from it.
@@ -76,6 +83,10 @@ pub mod limit {
     pub const SETTLE_BODY: usize = 16 * 1024 * 1024;
     /// Items of a settle.
     pub const SETTLE_ITEMS: usize = 1000;
+    /// Bytes of a relay: two bodies of 8 MiB, and their headers.
+    pub const RELAY_BODY: usize = 2 * 8 * 1024 * 1024 + 256 * 1024;
+    /// Headers of one attempt of a relay.
+    pub const RELAY_HEADERS: usize = 100;
     /// Bytes of a key where it stands in a body.
     pub const KEY: usize = 32;
     /// Inputs of one embedding request that are looked up: as many as OpenAI takes ("Create

@@ -11,9 +11,13 @@
 //! filter gives it. Some of what is found is audited: the request goes as a miss does, with what was
 //! found as its spare; where it may not go, or would have to wait, that is told.
 //!
+//! How near texts are to a question, and what the conversation's last turn wanted told, is found out
+//! meanwhile, and told to a request that goes. No answer from cache waits for it, and no reservation.
+//!
 //! A cache failure is a miss, a lease store that cannot be reached leases in this process, and
 //! a waiting room that is full lets go: none of them stops a request.
 
+mod beside;
 mod cached;
 mod wait;
 
@@ -24,15 +28,18 @@ use std::time::Duration;
 use sluice_wire::{AdmitReply, Audit, Auto, CacheResult, Charge, Spare, Verdict};
 use tokio::time::Instant;
 
+use self::beside::Beside;
 use self::cached::{Cached, Held, cached};
 pub(crate) use self::wait::wait;
 use crate::app::App;
 use crate::budget::{Ask, Decision, Id};
 use crate::cache::{Entry, Key};
 use crate::lease::Lease;
+use crate::relevance::Comparison;
 
 /// Longest wait for another's answer.
 const MAX_WAIT: Duration = Duration::from_secs(600);
+
 /// A request whose fields are checked.
 #[derive(Clone)]
 pub(crate) struct Asked {
@@ -53,6 +60,10 @@ pub(crate) struct Asked {
     pub(crate) failing: bool,
     /// Most bytes of vectors that it takes; 0 asks only which are there.
     pub(crate) vector_bytes: u32,
+    /// Texts that it may be trimmed by.
+    pub(crate) relevance: Option<Arc<Comparison>>,
+    /// The conversation whose last turn is to be told of.
+    pub(crate) conversation: Option<Key>,
 }
 
 /// One way to serve it.
@@ -142,6 +153,7 @@ pub(crate) async fn decide(app: &Arc<App>, asked: &Asked) -> Decided {
     };
     let patience = asked.question.as_ref().map(|it| it.patience);
     let until = Instant::now() + patience.unwrap_or_default().min(MAX_WAIT);
+    let mut beside = Beside::begin(app, asked);
     for (plan, (index, way)) in (0_u8..).zip(asked.plans.iter().enumerate()) {
         let charges = &way.charges;
         let (held, spare, audit, known) = match cached(app, asked, (way, until)).await {
@@ -191,7 +203,15 @@ pub(crate) async fn decide(app: &Arc<App>, asked: &Asked) -> Decided {
             }
             Decision::Go { over: rules } => {
                 note(rules, "counted");
+                // Whoever hangs up meanwhile gives the lease back.
+                let told = beside.told().await;
                 let lease = held.map(|held| held.keep().into());
+                let with_told = |verdict| {
+                    let mut reply = reply(verdict, over);
+                    reply.similarities = told.similarities;
+                    reply.sent = told.sent;
+                    reply
+                };
                 if let Some(known) = known {
                     let verdict = Verdict::Go {
                         plan,
@@ -199,7 +219,7 @@ pub(crate) async fn decide(app: &Arc<App>, asked: &Asked) -> Decided {
                         spare: None,
                         audit: None,
                     };
-                    let mut reply = reply(verdict, over);
+                    let mut reply = with_told(verdict);
                     reply.vectors = Some(known.told);
                     return Decided::Reply(reply, known.entries);
                 }
@@ -213,7 +233,7 @@ pub(crate) async fn decide(app: &Arc<App>, asked: &Asked) -> Decided {
                     spare: spare_head,
                     audit: audit.map(Box::new),
                 };
-                return Decided::Reply(reply(verdict, over), spare.into_iter().collect());
+                return Decided::Reply(with_told(verdict), spare.into_iter().collect());
             }
             // It asks again under the same id, and has its lease still.
             Decision::Count => {

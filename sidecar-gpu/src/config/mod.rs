@@ -18,6 +18,8 @@ use sluice_core::config::{Mode, Plan, RoutePlan};
 
 use document::Document;
 
+use crate::relay::Target;
+
 pub use sluice_core::config::{Fault, Faults};
 pub use value::{Secret, Size, Span};
 
@@ -47,6 +49,8 @@ pub struct Serve {
     pub cache_memory: u64,
     /// The semantic cache; None: there is none.
     pub semantic: Option<Semantic>,
+    /// Bytes kept in memory of what filters remember of conversations, where it is not shared.
+    pub conversations: u64,
     /// Most requests that wait here for another's answer.
     pub waiters: usize,
     /// What is kept in memory of answers that are shared; nothing without.
@@ -63,6 +67,8 @@ pub struct Serve {
     pub tls: Option<Tls>,
     /// How patient the sidecar is with Redis.
     pub redis: Patience,
+    /// Where requests are relayed to; None: none are.
+    pub relay: Option<Target>,
     /// Certificate authorities, PEM, that vouch for Redis instead of the system's.
     pub redis_ca: Option<PathBuf>,
     /// Whether `/metrics` is open to everyone.
@@ -82,6 +88,8 @@ pub struct Semantic {
     pub entries: usize,
     /// Most bytes that they take.
     pub memory: u64,
+    /// Most bytes that the vectors of the texts take that requests are trimmed by.
+    pub texts: u64,
     /// Whether their answers are written down when the sidecar ends, for the next start.
     pub keep_answers: bool,
 }

@@ -39,7 +39,9 @@ routes:
     cache: {mode: off}
 serve:
   listen: 127.0.0.1:8089
-  semantic: {model: /models/m, threads: 1, entries: 100_000, keep_answers: false}
+  semantic: {model: /models/m, threads: 1, entries: 100_000, texts: 64MiB, keep_answers: false}
+  conversations: 32MiB
+  relay: {url: "http://127.0.0.1:10001", timeout: 5m}
   store: memory
   operators: [env:SLUICE_OPERATOR]
   tenants:

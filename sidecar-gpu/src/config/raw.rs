@@ -1,6 +1,7 @@
 //! From the config as written to the config as validated.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use sluice_core::config::without_secret;
 
 use super::value::whole;
 use super::{Env, Fault, Local, Patience, Secret, Semantic, Serve, Size, Span, Store, Tls, kind};
+use crate::relay::Target;
 use crate::store::{Address, FORMS};
 
 /// Each holds a connection or a stream of one, and other calls need some too.
@@ -25,6 +27,7 @@ struct RawServe {
     max_ledger: Option<Size>,
     cache: RawCache,
     semantic: Option<RawSemantic>,
+    conversations: Size,
     #[serde(deserialize_with = "whole")]
     counters: u32,
     #[serde(deserialize_with = "whole")]
@@ -33,6 +36,7 @@ struct RawServe {
     tenants: BTreeMap<String, String>,
     tls: Option<RawTls>,
     redis: RawPatience,
+    relay: Option<RawRelay>,
     metrics: RawMetrics,
 }
 
@@ -46,12 +50,14 @@ impl Default for RawServe {
             max_ledger: None,
             cache: RawCache::default(),
             semantic: None,
+            conversations: Size(32 << 20),
             counters: 100_000,
             waiters: 2048,
             operators: Vec::new(),
             tenants: BTreeMap::new(),
             tls: None,
             redis: RawPatience::default(),
+            relay: None,
             metrics: RawMetrics::default(),
         }
     }
@@ -99,6 +105,8 @@ struct RawSemantic {
     entries: u32,
     #[serde(default = "question_memory")]
     memory: Size,
+    #[serde(default = "text_memory")]
+    texts: Size,
     #[serde(default)]
     keep_answers: bool,
 }
@@ -113,6 +121,11 @@ fn questions() -> u32 {
 
 fn question_memory() -> Size {
     Size(256 << 20)
+}
+
+/// Some 90,000 texts with vectors of 384 dimensions.
+fn text_memory() -> Size {
+    Size(64 << 20)
 }
 
 #[derive(Deserialize)]
@@ -143,6 +156,19 @@ impl Default for RawPatience {
             ca: None,
         }
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+struct RawRelay {
+    url: String,
+    #[serde(default = "relay_timeout")]
+    timeout: Span,
+}
+
+/// As long as a model may think before its first token.
+fn relay_timeout() -> Span {
+    Span(Duration::from_secs(300))
 }
 
 #[derive(Deserialize)]
@@ -296,6 +322,10 @@ pub(super) fn serve(document: &Value, env: Env<'_>) -> Result<Serve, Vec<Fault>>
         );
     }
     faults.at_least(("serve.counters", raw.counters), (100, "100"));
+    faults.at_least(
+        ("serve.conversations", raw.conversations.0),
+        (1 << 20, "`1MiB`"),
+    );
     if raw.waiters > MOST_WAITERS {
         faults.add(
             "serve.waiters",
@@ -307,6 +337,7 @@ pub(super) fn serve(document: &Value, env: Env<'_>) -> Result<Serve, Vec<Fault>>
         faults.at_least(("serve.max_ledger", bytes), (1 << 20, "`1MiB`"));
     }
 
+    let relay = raw.relay.and_then(|relay| target(&mut faults, &relay));
     let semantic = raw.semantic.map(|semantic| {
         if !(1..=64).contains(&semantic.threads) {
             let found = semantic.threads;
@@ -320,6 +351,10 @@ pub(super) fn serve(document: &Value, env: Env<'_>) -> Result<Serve, Vec<Fault>>
             ("serve.semantic.memory", semantic.memory.0),
             (1 << 20, "`1MiB`"),
         );
+        faults.at_least(
+            ("serve.semantic.texts", semantic.texts.0),
+            (1 << 20, "`1MiB`"),
+        );
         if semantic.keep_answers && matches!(store, Some(Store::Redis(_))) {
             faults.add(
                 "serve.semantic.keep_answers",
@@ -331,6 +366,7 @@ pub(super) fn serve(document: &Value, env: Env<'_>) -> Result<Serve, Vec<Fault>>
             threads: semantic.threads as usize,
             entries: semantic.entries as usize,
             memory: semantic.memory.0,
+            texts: semantic.texts.0,
             keep_answers: semantic.keep_answers,
         }
     });
@@ -344,6 +380,7 @@ pub(super) fn serve(document: &Value, env: Env<'_>) -> Result<Serve, Vec<Fault>>
             max_ledger: raw.max_ledger.map(|Size(bytes)| bytes),
             cache_memory: raw.cache.memory.0,
             semantic,
+            conversations: raw.conversations.0,
             waiters: usize::try_from(raw.waiters).unwrap_or(usize::MAX),
             cache_local: raw.cache.local.map(|local| Local {
                 memory: local.memory.0,
@@ -360,6 +397,7 @@ pub(super) fn serve(document: &Value, env: Env<'_>) -> Result<Serve, Vec<Fault>>
                 pause: raw.redis.pause.0,
             },
             redis_ca: raw.redis.ca,
+            relay,
             metrics_open: raw.metrics.open,
             metrics_series: raw.metrics.series,
         }),
@@ -397,6 +435,27 @@ fn section_of(section: &Value) -> Result<RawServe, Vec<Fault>> {
     } else {
         Err(faults)
     }
+}
+
+/// Credentials go there in plain, so it is on this machine.
+fn target(faults: &mut Collector, relay: &RawRelay) -> Option<Target> {
+    faults.at_least(
+        ("serve.relay.timeout", relay.timeout.0),
+        (Duration::from_secs(1), "`1s`"),
+    );
+    let address = relay.url.strip_prefix("http://");
+    let address = address.and_then(|it| it.trim_end_matches('/').parse::<SocketAddr>().ok());
+    let Some(address) = address.filter(|address| address.ip().is_loopback()) else {
+        faults.add(
+            "serve.relay.url",
+            "expected a listener on this machine (`http://127.0.0.1:PORT`), found something else",
+        );
+        return None;
+    };
+    Some(Target {
+        address,
+        timeout: relay.timeout.0,
+    })
 }
 
 fn store(faults: &mut Collector, text: &str, env: Env<'_>) -> Option<Store> {

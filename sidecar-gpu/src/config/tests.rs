@@ -288,7 +288,7 @@ fn the_semantic_cache_has_a_model_bounds_and_answers_that_are_kept_only_where_no
         parse(&text, false, &env)
     };
     let config = read(
-        "serve: {semantic: {model: /m, threads: 2, entries: 5_000, memory: 64MiB, keep_answers: true}}",
+        "serve: {semantic: {model: /m, threads: 2, entries: 5_000, memory: 64MiB, texts: 32MiB, keep_answers: true}}",
     )
     .unwrap();
     let expected = Semantic {
@@ -296,6 +296,7 @@ fn the_semantic_cache_has_a_model_bounds_and_answers_that_are_kept_only_where_no
         threads: 2,
         entries: 5_000,
         memory: 64 << 20,
+        texts: 32 << 20,
         keep_answers: true,
     };
     assert_eq!(config.serve.semantic, Some(expected.clone()));
@@ -310,6 +311,7 @@ fn the_semantic_cache_has_a_model_bounds_and_answers_that_are_kept_only_where_no
         ("threads: 65", "threads"),
         ("entries: 0", "entries"),
         ("memory: 1KiB", "memory"),
+        ("texts: 1KiB", "texts"),
         ("keep_answers: sometimes", "keep_answers"),
         ("bounds: 1", "bounds"),
     ] {
@@ -342,4 +344,37 @@ fn questions_that_nobody_can_compare_are_warned_of() {
     assert!(!warned(
         "cache: {semantic: {}}\nserve: {semantic: {model: /m}}"
     ));
+}
+
+#[test]
+fn what_is_relayed_stays_on_this_machine() {
+    let read = |relay: &str| {
+        let text = format!("sidecar: {{cluster: s, secret: x}}\nserve: {{relay: {relay}}}");
+        parse(&text, false, &env)
+    };
+    for (url, address) in [
+        ("http://127.0.0.1:10001", "127.0.0.1:10001"),
+        ("http://[::1]:10001/", "[::1]:10001"),
+    ] {
+        let config = read(&format!("{{url: '{url}', timeout: 90s}}")).unwrap();
+        let expected = Target {
+            address: address.parse().unwrap(),
+            timeout: Duration::from_secs(90),
+        };
+        assert_eq!(config.serve.relay, Some(expected));
+    }
+    for (relay, path) in [
+        ("{url: 'http://10.0.0.1:80'}", "serve.relay.url"),
+        ("{url: 'https://127.0.0.1:80'}", "serve.relay.url"),
+        ("{url: 'http://127.0.0.1'}", "serve.relay.url"),
+        ("{url: 'http://127.0.0.1:80/v1'}", "serve.relay.url"),
+        ("{url: 'http://user@127.0.0.1:80'}", "serve.relay.url"),
+        ("{timeout: 9s}", "serve.relay"),
+        (
+            "{url: 'http://127.0.0.1:80', timeout: 9ms}",
+            "serve.relay.timeout",
+        ),
+    ] {
+        assert_eq!(read(relay).unwrap_err().0[0].path, path, "{relay}");
+    }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use axum::extract::{Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use sluice_wire::{AdmitReply, AdmitRequest, Frame, Verdict, limit};
+use sluice_wire::{AdmitReply, AdmitRequest, Frame, Relevance, Verdict, limit};
 
 use super::{ApiError, Kind, body};
 use crate::admission::{self, Asked, Decided, Way, Wording};
@@ -16,6 +16,7 @@ use crate::app::App;
 use crate::budget::MAX_HOLD_SECS;
 use crate::cache::Key;
 use crate::lease::Lease;
+use crate::relevance::Comparison;
 
 /// Most charges of one plan.
 const MAX_CHARGES: usize = 64;
@@ -52,9 +53,7 @@ fn refuse(app: &App, error: ApiError) -> Response {
 fn told(app: &App, decided: Decided) -> Response {
     let (head, entries) = match decided {
         Decided::Reply(reply, entries) => (*reply, entries),
-        Decided::Wait(..) => {
-            (AdmitReply::of(Verdict::Wait), Vec::new())
-        }
+        Decided::Wait(..) => (AdmitReply::of(Verdict::Wait), Vec::new()),
     };
     let body = match entries.as_slice() {
         [] => Cow::Borrowed(&[][..]),
@@ -91,14 +90,24 @@ fn check(bytes: &[u8]) -> Result<(Asked, Duration), ApiError> {
         ));
     }
     let mut plans = Vec::with_capacity(head.plans.len());
-    let (keys, odd) = frame.body.as_chunks::<{ limit::KEY }>();
-    let asked: usize = head.plans.iter().map(|plan| plan.inputs as usize).sum();
-    if !odd.is_empty() || keys.len() != asked {
-        let found = frame.body.len();
-        let message = format!("expected the keys of {asked} inputs, found {found} bytes");
+    let asked: u64 = head.plans.iter().map(|plan| u64::from(plan.inputs)).sum();
+    let texts_len = head.relevance.as_ref().map_or(0, Relevance::body_len);
+    let found = frame.body.len();
+    if found as u64 != head.body_len() {
+        let texts = match texts_len {
+            0 => String::new(),
+            bytes => format!(" and {bytes} bytes of texts"),
+        };
+        let message = format!("expected the keys of {asked} inputs{texts}, found {found} bytes");
         return Err(fault("body", message));
     }
-    let mut keys = keys.iter().map(|bytes| Key::new(*bytes));
+    // Both fit, as they are as long as the body together.
+    let (keys, texts) = frame.body.split_at(found - texts_len as usize);
+    let mut keys = keys
+        .as_chunks::<{ limit::KEY }>()
+        .0
+        .iter()
+        .map(|bytes| Key::new(*bytes));
     for (index, plan) in head.plans.into_iter().enumerate() {
         let charges = format!("plans[{index}].charges");
         if plan.charges.len() > MAX_CHARGES {
@@ -133,6 +142,13 @@ fn check(bytes: &[u8]) -> Result<(Asked, Duration), ApiError> {
     let cache = head.cache;
     let under = cache.lease.as_ref().map(Lease::try_from).transpose();
     let under = under.map_err(|error| fault("cache.lease.holder", error))?;
+    let conversation = head.conversation.as_deref().map(str::parse).transpose();
+    let conversation = conversation.map_err(|error| fault("conversation", error))?;
+    let relevance = head
+        .relevance
+        .map(|relevance| comparison(relevance, (head.tenant, texts)))
+        .transpose()
+        .map_err(|(field, message)| fault(&format!("relevance.{field}"), message))?;
     let question = cache.question.map(|question| Wording {
         text: question.text,
         patience: Duration::from_millis(u64::from(question.max_ms)),
@@ -152,6 +168,60 @@ fn check(bytes: &[u8]) -> Result<(Asked, Duration), ApiError> {
         behind: cache.behind,
         failing: cache.failing,
         vector_bytes: cache.vector_bytes,
+        relevance: relevance.map(Arc::new),
+        conversation,
     };
     Ok((asked, Duration::from_millis(u64::from(cache.wait_ms))))
+}
+
+/// The texts of a tenant's request, cut out of the body; or the field at fault, and what is wrong.
+fn comparison(
+    relevance: Relevance,
+    (tenant, mut rest): (String, &[u8]),
+) -> Result<Comparison, (String, String)> {
+    let fault = |field: &str, (expected, found): (String, usize)| {
+        let message = format!("expected {expected}, found {found}");
+        Err((field.to_owned(), message))
+    };
+    let Relevance {
+        question,
+        lens,
+        max_ms,
+    } = relevance;
+    let most = |bytes: usize| format!("at most {bytes} bytes");
+    if question.len() > limit::TEXT {
+        return fault("question", (most(limit::TEXT), question.len()));
+    }
+    if lens.len() > limit::TEXTS {
+        let expected = format!("at most {} texts", limit::TEXTS);
+        return fault("lens", (expected, lens.len()));
+    }
+    if rest.len() > limit::TEXTS_BYTES {
+        let expected = format!("{} in all", most(limit::TEXTS_BYTES));
+        return fault("lens", (expected, rest.len()));
+    }
+    let mut texts = Vec::with_capacity(lens.len());
+    for (index, len) in lens.into_iter().enumerate() {
+        let field = format!("lens[{index}]");
+        let len = len as usize;
+        if len > limit::TEXT {
+            return fault(&field, (most(limit::TEXT), len));
+        }
+        // As long as all together, which was checked.
+        let (text, more) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+        rest = more;
+        match std::str::from_utf8(text) {
+            Ok(text) => texts.push(text.to_owned()),
+            Err(error) => {
+                let message = format!("expected a text in UTF-8, found {error}");
+                return Err((field, message));
+            }
+        }
+    }
+    Ok(Comparison {
+        tenant,
+        question,
+        texts,
+        patience: Duration::from_millis(u64::from(max_ms)),
+    })
 }

@@ -27,6 +27,8 @@ pub enum Kind {
     Ledger,
     /// The shared store did not do what was asked. 503.
     Store,
+    /// There is no answer of upstream's to pass on. 502.
+    Upstream,
     /// A fault of ours. 500.
     Internal,
 }
@@ -46,6 +48,7 @@ impl Kind {
             Kind::Busy => "busy",
             Kind::Ledger => "ledger",
             Kind::Store => "store",
+            Kind::Upstream => "upstream",
             Kind::Internal => "internal",
         }
     }
@@ -60,6 +63,7 @@ impl Kind {
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::Version => StatusCode::UPGRADE_REQUIRED,
             Kind::Busy | Kind::Ledger | Kind::Store => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::Upstream => StatusCode::BAD_GATEWAY,
             Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -67,12 +71,16 @@ impl Kind {
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn retry(self) -> bool {
-        matches!(self, Kind::Slow | Kind::Busy | Kind::Ledger | Kind::Store)
+        matches!(
+            self,
+            Kind::Slow | Kind::Busy | Kind::Ledger | Kind::Store | Kind::Upstream
+        )
     }
 
     fn source(self) -> &'static str {
         match self {
             Kind::Busy | Kind::Ledger | Kind::Store | Kind::Internal => "sidecar",
+            Kind::Upstream => "upstream",
             _ => "client",
         }
     }

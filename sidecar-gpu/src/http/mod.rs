@@ -8,6 +8,7 @@ mod cache;
 mod error;
 mod invalidate;
 mod pages;
+mod relay;
 mod settle;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub fn app(app: Arc<App>) -> Router {
         .route(path::ADMIT, post(admit::admit))
         .route(path::WAIT, post(admit::wait))
         .route(path::SETTLE, post(settle::settle))
+        .route(path::RELAY, post(relay::relay))
         .route(path::INVALIDATE, post(invalidate::invalidate))
         .route(path::CACHE, get(cache::list).delete(cache::clear))
         .route(

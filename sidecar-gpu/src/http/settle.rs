@@ -18,6 +18,7 @@ use super::{ApiError, Kind, body};
 use crate::app::App;
 use crate::budget::{Claim, Id, Spend};
 use crate::cache::{self, Entry, Found, Key, MAX_TTL_SECS, Put};
+use crate::conversations::Turn;
 use crate::inputs;
 use crate::lease::{End, Lease, Signal};
 use crate::ledger::{Booking, LedgerError};
@@ -53,6 +54,7 @@ struct Item {
     scope: Option<Key>,
     release: Option<(Key, Lease, LeaseEnd)>,
     audit: Option<Audited>,
+    conversation: Option<Key>,
 }
 
 /// An audit: the key of the stored answer, the share of false hits to hold, upstream's answer.
@@ -169,6 +171,18 @@ fn check(bytes: &Bytes) -> Result<Vec<Item>, ApiError> {
                 })
             }
         };
+        let conversation = match &settle.sent {
+            None => None,
+            Some(sent) => {
+                let found = sent.state.len();
+                if found > limit::STATE {
+                    let message = format!("expected at most {} bytes, found {found}", limit::STATE);
+                    return Err(fault(at("sent.state"), message));
+                }
+                let key = sent.conversation.parse();
+                Some(key.map_err(|error| fault(at("sent.conversation"), error))?)
+            }
+        };
         items.push(Item {
             id,
             settle,
@@ -177,6 +191,7 @@ fn check(bytes: &Bytes) -> Result<Vec<Item>, ApiError> {
             scope,
             release,
             audit,
+            conversation,
         });
     }
     if rest.is_empty() {
@@ -221,7 +236,10 @@ async fn book(app: &Arc<App>, mut items: Vec<Item>) -> Result<SettleReply, ApiEr
     items.retain(|_| claim.next() == Some(Claim::Book));
 
     // Before the ledger: others wait for these answers, and to keep one twice changes nothing.
-    join_all(items.iter().map(|item| keep(app, item, now_ms))).await;
+    join_all(items.iter().map(async |item| {
+        tokio::join!(keep(app, item, now_ms), tell_next_turn(app, item, now_ms))
+    }))
+    .await;
 
     let (mut settles, mut spends, mut audits) = (Vec::new(), Vec::new(), Vec::new());
     for item in items {
@@ -321,6 +339,24 @@ async fn keep(app: &Arc<App>, item: &Item, now_ms: u64) {
     }
     if let Some((key, entry)) = told {
         app.waiting.tell(key, Signal::Answered(entry));
+    }
+}
+
+/// Keeps what the next turn of an item's conversation is to be told.
+async fn tell_next_turn(app: &App, item: &Item, now_ms: u64) {
+    if let (Some(sent), Some(key)) = (&item.settle.sent, item.conversation) {
+        let turn = Turn {
+            key,
+            state: &sent.state,
+            at_ms: item.settle.record.at_ms,
+            ttl_secs: u64::from(sent.ttl_secs),
+        };
+        let told = app.conversations.tell(turn, now_ms).await;
+        app.metrics.conversation_written(match told {
+            Ok(true) => "stored",
+            Ok(false) => "overtaken",
+            Err(_) => "error",
+        });
     }
 }
 

@@ -77,6 +77,7 @@ pub struct SemanticCache {
     /// Its turn: one answer is embedded at a time.
     judge: tokio::sync::Mutex<()>,
     bounds: Bounds,
+    texts: u64,
     thresholds: Thresholds,
     shared: Option<Shared>,
 }
@@ -162,6 +163,7 @@ impl SemanticCache {
             judging: Semaphore::new(JUDGING),
             judge: tokio::sync::Mutex::default(),
             bounds,
+            texts: config.texts,
             thresholds: Thresholds::default(),
             shared: None,
         })
@@ -225,6 +227,16 @@ impl SemanticCache {
             Some(shared) => shared.clear().await,
             None => Ok(()),
         }
+    }
+
+    /// The model that questions are compared by.
+    pub(crate) fn engine(&self) -> &Arc<dyn Engine> {
+        self.batcher.engine()
+    }
+
+    /// Most bytes for the vectors of texts that are no questions of this cache.
+    pub(crate) fn text_memory(&self) -> u64 {
+        self.texts
     }
 
     fn made_by(&self) -> (&str, usize) {

@@ -83,6 +83,13 @@ impl Row {
 }
 
 impl Row {
+    /// The cosine of the two vectors. Of vectors of different lengths the rest of the longer counts
+    /// for nothing.
+    #[must_use]
+    pub fn cosine(&self, other: &Row) -> f32 {
+        dot(&self.parts, &other.parts) as f32 * self.scale * other.scale
+    }
+
     /// Whether it is a vector of length 1, or of none: a longer one would be near to everything.
     pub(super) fn is_sound(&self) -> bool {
         // An engine's vector is off by a rounding, and each part by half a step.

@@ -276,7 +276,7 @@ async fn bodies_beyond_their_bound_are_refused_declared_or_not() {
     assert_eq!(status, 413);
     // In chunks, without a declared length.
     let chunks =
-        futures_util::stream::iter((0..300).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1000])));
+        futures_util::stream::iter((0..400).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1000])));
     let mut request = post("/v1/admit", Vec::new());
     *request.body_mut() = Body::from_stream(chunks);
     let (status, text) = sidecar.call(request).await;

@@ -486,6 +486,7 @@ async fn the_semantic_caches_own_texts_are_counted_too() {
         threads: 1,
         entries: 10,
         memory: 1 << 20,
+        texts: 1 << 20,
         keep_answers: false,
     };
     let engine = Arc::new(Echo::new(8));

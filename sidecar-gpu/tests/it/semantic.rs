@@ -21,11 +21,12 @@ pub(crate) fn bounds() -> Semantic {
         threads: 1,
         entries: 1000,
         memory: 1 << 20,
+        texts: 1 << 20,
         keep_answers: false,
     }
 }
 
-fn on(engine: Arc<dyn Engine>) -> Sidecar {
+pub(crate) fn on(engine: Arc<dyn Engine>) -> Sidecar {
     Sidecar::with_questions(SemanticCache::with(engine, &bounds()).unwrap(), &json!({}))
 }
 
@@ -214,7 +215,7 @@ async fn a_folder_without_a_model_is_refused_with_the_fields_name() {
 }
 
 /// The model of `SLUICE_MODEL`, which must then be there, or that of `cargo xtask setup model`.
-fn model() -> Option<PathBuf> {
+pub(crate) fn model() -> Option<PathBuf> {
     let told = std::env::var_os("SLUICE_MODEL").map(PathBuf::from);
     let required = told.is_some() || std::env::var_os("SLUICE_REQUIRE_ALL").is_some();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
