@@ -239,6 +239,8 @@ impl Facts {
             from_cache: self.from_cache,
             dry_from_cache: self.dry_from_cache,
             free: free(self),
+            untrimmed: None,
+            dry_trimmed: None,
         };
         accounting::bill(&facts, &self.usage.unwrap_or_default())
     }

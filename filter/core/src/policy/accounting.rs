@@ -21,10 +21,38 @@ pub struct Facts {
     pub from_cache: u64,
     /// Of the prompt tokens that upstream worked for, those that a cache in mode `dry` knew.
     pub dry_from_cache: u64,
+    /// The prompt as upstream would have worked for it had trimming never left anything out of its
+    /// conversation; None: trimming had no hand in it.
+    pub untrimmed: Option<Prompt>,
+    /// The prompt as trimming in mode `dry` would have left it; None: as it is.
+    pub dry_trimmed: Option<Prompt>,
     /// Fetched behind a stale answer: nobody asked for it, it is what the cache costs.
     pub refresh: bool,
     /// Nothing is owed: refused, or upstream answered with an error.
     pub free: bool,
+}
+
+/// Prompt tokens, and what the provider's prefix cache does to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prompt {
+    /// All of them.
+    pub tokens: u64,
+    /// Read from the cache; part of `tokens`.
+    pub cached: u64,
+    /// Written to it; part of `tokens`.
+    pub cache_write: u64,
+}
+
+impl Prompt {
+    /// `usage` with this prompt instead of its own.
+    fn of(self, usage: &Usage) -> Usage {
+        Usage {
+            prompt: self.tokens,
+            cached: self.cached,
+            cache_write: self.cache_write,
+            ..*usage
+        }
+    }
 }
 
 /// The dollars of one request.
@@ -52,6 +80,9 @@ impl Bill {
 ///
 /// The requested model is taken to need as many tokens as the one that answered: what it would
 /// have said is unknowable, and a shorter answer by our output cap is not booked as a saving.
+///
+/// What trimming saves is net of the discounts that the provider's prefix cache would have given:
+/// in the turn in which a conversation is cut it may be negative.
 #[must_use]
 pub fn bill(facts: &Facts, usage: &Usage) -> Bill {
     if facts.free {
@@ -77,31 +108,34 @@ pub fn bill(facts: &Facts, usage: &Usage) -> Bill {
         prompt: tokens,
         ..Usage::default()
     };
-    let whole = |price: Price| price.of(usage) + price.of(&prompt(facts.from_cache));
-    let as_asked = facts.asked.map(whole);
-    let routed = facts.used.map(whole);
+    let whole = |price: Price, usage: &Usage| price.of(usage) + price.of(&prompt(facts.from_cache));
+    let untrimmed = facts.untrimmed.map_or(*usage, |prompt| prompt.of(usage));
+    let as_asked = facts.asked.map(|price| whole(price, &untrimmed));
+    let routed = facts.used.map(|price| whole(price, &untrimmed));
     // A hit costs nothing, whatever the model.
-    let cost = match facts.hit {
-        true => Some(Usd::ZERO),
-        false => facts.used.map(|price| price.of(usage)),
+    let (cost, priced) = match facts.hit {
+        true => (Some(Usd::ZERO), facts.used.or(facts.asked)),
+        false => (facts.used.map(|price| price.of(usage)), facts.used),
     };
     let mut saved = Savings::default();
     if let (Some(as_asked), Some(routed)) = (as_asked, routed) {
         saved.route = as_asked - routed;
     }
-    if facts.hit {
-        saved.cache = routed.or(as_asked).unwrap_or(Usd::ZERO);
-    } else if let (Some(routed), Some(cost)) = (routed, cost) {
-        saved.cache = routed - cost;
+    if let (Some(price), Some(cost)) = (priced, cost) {
+        let trimmed = whole(price, usage);
+        saved.trim = whole(price, &untrimmed) - trimmed;
+        saved.cache = trimmed - cost;
     }
     let mut would_save = Savings::default();
     let mut left = cost;
-    if let (Some(now), Some(dry)) = (left, facts.dry_routed) {
-        // After a hit there is nothing left to route.
-        if !facts.hit {
-            would_save.route = now - dry.of(usage);
-            left = Some(dry.of(usage));
-        }
+    // After a hit there is nothing left to route or to trim.
+    if let (false, Some(now)) = (facts.hit, cost) {
+        let routed = facts.dry_routed.map_or(now, |price| price.of(usage));
+        would_save.route = now - routed;
+        let trimmed = facts.dry_trimmed.zip(facts.dry_routed.or(facts.used));
+        let trimmed = trimmed.map_or(routed, |(prompt, price)| price.of(&prompt.of(usage)));
+        would_save.trim = routed - trimmed;
+        left = Some(trimmed);
     }
     if facts.dry_hit {
         would_save.cache = left.unwrap_or(Usd::ZERO);
@@ -160,18 +194,90 @@ mod tests {
         for hit in [false, true] {
             for free in [false, true] {
                 for used in [price(2.5, 10.0), price(0.15, 0.6), price(5.0, 20.0)] {
-                    let facts = Facts {
-                        asked: price(2.5, 10.0),
-                        used,
-                        hit,
-                        free,
-                        ..Facts::default()
-                    };
-                    let bill = bill(&facts, &USAGE);
-                    assert_eq!(Some(bill.saved.total()), bill.saved_total(), "{facts:?}");
+                    for untrimmed in [None, Some(0), Some(1000), Some(777_777)] {
+                        let facts = Facts {
+                            asked: discounted(),
+                            used,
+                            hit,
+                            free,
+                            from_cache: 13,
+                            untrimmed: untrimmed.map(|tokens| Prompt {
+                                tokens,
+                                cached: tokens / 3,
+                                cache_write: tokens / 7,
+                            }),
+                            ..Facts::default()
+                        };
+                        let bill = bill(&facts, &USAGE);
+                        assert_eq!(Some(bill.saved.total()), bill.saved_total(), "{facts:?}");
+                    }
                 }
             }
         }
+    }
+
+    /// GPT-4o's, with its discount on a front that the provider has seen.
+    fn discounted() -> Option<Price> {
+        price(2.5, 10.0).map(|price| Price {
+            cached_input: Usd(price.input.0 / 2),
+            ..price
+        })
+    }
+
+    #[test]
+    fn trimming_saves_what_the_whole_prompt_would_have_cost_net_of_lost_discounts() {
+        let facts = Facts {
+            asked: discounted(),
+            used: discounted(),
+            untrimmed: Some(Prompt {
+                tokens: 4000,
+                cached: 3840,
+                cache_write: 0,
+            }),
+            ..Facts::default()
+        };
+        let bill = bill(&facts, &USAGE);
+        // 3840 at half price and 160 at full price, against 1000 at full price; the answer is paid
+        // for in both.
+        assert_eq!(bill.as_asked, Some(Usd::from_dollars(0.0052 + 0.001)));
+        assert_eq!(bill.saved.trim, Usd::from_dollars(0.0052 - 0.0025));
+        assert_eq!(bill.saved.route, Usd::ZERO);
+        assert_eq!(Some(bill.saved.total()), bill.saved_total());
+        let cut = Facts {
+            untrimmed: Some(Prompt {
+                tokens: 1500,
+                cached: 1408,
+                cache_write: 0,
+            }),
+            ..facts
+        };
+        let bill = super::bill(&cut, &USAGE);
+        assert_eq!(
+            bill.saved.trim,
+            Usd::from_dollars(0.00199 - 0.0025),
+            "a cut that voids a discount costs more than it leaves out"
+        );
+        assert_eq!(Some(bill.saved.total()), bill.saved_total());
+    }
+
+    #[test]
+    fn routing_works_on_the_whole_prompt_and_the_cache_on_the_trimmed_one() {
+        let facts = Facts {
+            asked: price(2.5, 10.0),
+            used: price(0.15, 0.6),
+            hit: true,
+            untrimmed: Some(Prompt {
+                tokens: 3000,
+                ..Prompt::default()
+            }),
+            ..Facts::default()
+        };
+        let bill = bill(&facts, &USAGE);
+        assert_eq!(bill.as_asked, Some(Usd::from_dollars(0.0085)));
+        assert_eq!(bill.saved.route, Usd::from_dollars(0.0085 - 0.00051));
+        assert_eq!(bill.saved.trim, Usd::from_dollars(0.0003));
+        assert_eq!(bill.saved.cache, Usd::from_dollars(0.00021));
+        assert_eq!(Some(bill.saved.total()), bill.saved_total());
     }
 
     #[test]
@@ -258,5 +364,16 @@ mod tests {
             "together no more than all"
         );
         assert_eq!(bill.would_save.cache, Usd::from_dollars(0.00021));
+        let trimmed = Facts {
+            dry_trimmed: Some(Prompt {
+                tokens: 400,
+                ..Prompt::default()
+            }),
+            ..facts
+        };
+        let bill = super::bill(&trimmed, &USAGE);
+        assert_eq!(bill.would_save.route, Usd::from_dollars(0.0035 - 0.00021));
+        assert_eq!(bill.would_save.trim, Usd::from_dollars(0.00009));
+        assert_eq!(bill.would_save.cache, Usd::from_dollars(0.00012));
     }
 }

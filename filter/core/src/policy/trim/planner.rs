@@ -58,13 +58,14 @@ mod world;
 mod tests;
 
 use serde::{Deserialize, Serialize};
-use sluice_wire::Usd;
+use sluice_wire::{Usage, Usd};
 
 use self::world::{Way, World};
 use crate::config::{Prefix, Price};
+use crate::policy::accounting::Prompt;
 
 /// Ranges of left-out items that a state can hold; a selection with more is not sent.
-const MAX_RANGES: usize = 32;
+const MAX_RANGES: usize = 24;
 
 /// Turns that a client can go back and still be recognised.
 const MAX_TURNS: usize = 4;
@@ -176,6 +177,7 @@ pub struct Sent {
 
 /// A place up to which a later request is compared with this one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u32, u64, u64)", into = "(u32, u64, u64)")]
 pub struct End {
     /// Items before it.
     pub items: u32,
@@ -183,6 +185,22 @@ pub struct End {
     pub client: u64,
     /// Digest of them as they went out.
     pub sent: u64,
+}
+
+impl From<(u32, u64, u64)> for End {
+    fn from((items, client, sent): (u32, u64, u64)) -> End {
+        End {
+            items,
+            client,
+            sent,
+        }
+    }
+}
+
+impl From<End> for (u32, u64, u64) {
+    fn from(end: End) -> (u32, u64, u64) {
+        (end.items, end.client, end.sent)
+    }
 }
 
 /// Why a request goes out as it does.
@@ -269,17 +287,24 @@ pub struct Nothing {
 }
 
 impl Nothing {
-    /// Prompt tokens that would have been read from the cache and written to it, as far as `cached`,
-    /// the tokens of the answer's usage that were read from it, can tell.
+    /// The prompt as the ledger has it, where the one that went out, of `sent` tokens by our count,
+    /// came to `usage`: what was read from the cache of it tells whether the provider still held it.
     #[must_use]
-    pub fn cached(&self, cached: u64) -> (u64, u64) {
-        // Half of it, because counts differ from the provider's.
+    pub fn prompt(&self, sent: u64, usage: &Usage) -> Prompt {
         let held = match self.sent_held {
             0 => self.odds_milli >= 500,
-            sent_held => cached >= sent_held / 2,
+            // Half of it, because counts differ from the provider's.
+            sent_held => usage.cached >= sent_held / 2,
         };
-        let read = if held { self.held } else { 0 };
-        (read, self.marked.saturating_sub(read))
+        let tokens = usage
+            .prompt
+            .saturating_add(self.tokens.saturating_sub(sent));
+        let cached = if held { self.held } else { 0 }.min(tokens);
+        Prompt {
+            tokens,
+            cached,
+            cache_write: self.marked.min(tokens).saturating_sub(cached),
+        }
     }
 }
 
