@@ -8,7 +8,8 @@ use crate::json::{Cursor, JsonStr};
 /// The changes that leave out the exchanges whose `keep` is false and which need not stay. Every
 /// kept item stays byte for byte, less its pin.
 ///
-/// `note` is put in front of what the user says first after the first gap, in the same message:
+/// `note` is put in front of what the user says first after the first gap, in the same message (the
+/// first that is text or has parts):
 /// there it is behind the part of the prompt that did not change, roles alternate as before, and
 /// what somebody said in the past gains no authority that it did not have, as it would in a system
 /// or developer message. Nothing is noted where nothing is left out.
@@ -29,11 +30,11 @@ pub fn dropping(turns: &Turns<'_>, keep: &[bool], note: Option<&str>) -> Splices
     }
     let mut splices = leaving(turns.body, &turns.items, &stays);
     if let (Some(note), Some(gap)) = (note.filter(|note| !note.is_empty()), gap) {
-        let mut next = turns.items.iter().zip(&stays).skip(gap);
-        let next = next
-            .find(|(item, stays)| **stays && item.role == Some(Role::User) && item.known())
-            .map(|(item, _)| item);
-        if let Some((at, json)) = next.and_then(|item| noted(turns, item, note)) {
+        let later = turns.items.iter().zip(&stays).skip(gap);
+        let mut users = later.filter_map(|(item, stays)| {
+            (*stays && item.role == Some(Role::User) && item.known()).then_some(item)
+        });
+        if let Some((at, json)) = users.find_map(|item| noted(turns, item, note)) {
             splices.replace(at..at, json);
         }
     }
@@ -103,8 +104,8 @@ fn unpin(body: &str, raw: &str, splices: &mut Splices) {
     }
 }
 
-/// Where the note goes in a user's message, and as what. A message whose content is neither text
-/// nor parts has it in a message of its own, before it.
+/// Where the note goes in a user's message, and as what; None where its content is neither text nor
+/// parts.
 fn noted(turns: &Turns<'_>, item: &Item<'_>, note: &str) -> Option<(usize, String)> {
     let raw = item.content.raw;
     let start = span(turns.body, raw)?.start;
@@ -118,20 +119,15 @@ fn noted(turns: &Turns<'_>, item: &Item<'_>, note: &str) -> Option<(usize, Strin
             }
         }
     }
-    let at = span(raw, content).map_or(start, |at| start + at.start);
+    let at = start + span(raw, content)?.start;
     let text = escaped(note);
     if content.starts_with('"') {
         return Some((at + 1, format!(r"{text}\n\n")));
     }
-    let first = first_part(content).and_then(|part| span(content, part));
-    Some(match first {
-        Some(part) => {
-            let kind = turns.text_type;
-            let part_text = format!(r#"{{"type":"{kind}","text":"{text}"}},"#);
-            (at + part.start, part_text)
-        }
-        None => (start, format!(r#"{{"role":"user","content":"{text}"}},"#)),
-    })
+    let first = first_part(content).and_then(|part| span(content, part))?;
+    let kind = turns.text_type;
+    let part = format!(r#"{{"type":"{kind}","text":"{text}"}},"#);
+    Some((at + first.start, part))
 }
 
 /// The first part of a content that is no tool's result: Anthropic wants those in front.
