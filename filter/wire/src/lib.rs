@@ -46,6 +46,8 @@ pub mod header {
     pub const ATTEMPT: &str = "x-sluice-attempt";
     /// Request: what the answer is built on, comma-separated, so that it can be invalidated by it.
     pub const TAGS: &str = "x-sluice-tags";
+    /// Request: the prompt template that a trusted caller asks for, by its name in the config.
+    pub const TEMPLATE: &str = "x-sluice-template";
     /// Request: the task that a trusted caller books this request to.
     pub const TASK: &str = "x-sluice-task";
     /// Answer: prompt tokens that were not sent.

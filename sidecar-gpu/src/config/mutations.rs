@@ -23,7 +23,21 @@ route:
   tiers:
     - {name: small, below: 0.3, model: {openai: gpt-4o-mini}, max_tokens: 256}
     - {name: large, model: gpt-4o}
-trim: {mode: dry, input_tokens: {limit: 8_000, tenants: {acme: 4000}}}
+trim:
+  mode: dry
+  input_tokens: {limit: 8_000, tenants: {acme: 4000}}
+  context:
+    markers: [{tag: document}, {list: {after: "Sources:"}}]
+    top_k: 5
+    filter: lang == "en"
+    duplicates: off
+  template: support
+templates:
+  - name: support
+    user: |
+      {{context}}
+      {{question}}
+    tokens: {question: 500}
 budgets:
   - per: tenant
     tokens: 0x1000

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use sluice_wire::{Auto, Over, Unit, Usage, Usd, Window};
 
 use super::raw::{Mode, OnFailure, OverSpend, Per, RouteKind, Scope};
 use crate::exchange::Headers;
+use crate::policy::trim::context;
+use crate::policy::trim::template::Template;
 use crate::tokens::Encoding;
 use crate::vectors::Dtype;
 
@@ -27,6 +30,8 @@ pub struct Plan {
     pub reserve: Reserve,
     /// Bounds on bodies.
     pub limits: Limits,
+    /// Templates by name.
+    pub templates: BTreeMap<String, Arc<Template>>,
     /// Overrides, first match first.
     pub routes: Vec<(Matcher, RoutePlan)>,
     /// For requests that no override matches.
@@ -415,6 +420,10 @@ pub struct Trimming {
     pub mode: Mode,
     /// Limit on prompt tokens.
     pub input: Option<InputLimit>,
+    /// How retrieved chunks are chosen; None: all are sent.
+    pub context: Option<context::Policy>,
+    /// The template that requests are put into, unless a trusted caller asks for another.
+    pub template: Option<Arc<Template>>,
 }
 
 /// A limit on prompt tokens.

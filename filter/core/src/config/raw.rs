@@ -1,5 +1,7 @@
 //! The config as people write it. Every field is optional here; [`super::plan`] decides.
 
+mod context;
+
 use std::collections::BTreeMap;
 
 use std::fmt;
@@ -8,6 +10,7 @@ use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 use sluice_wire::{Over, Window};
 
+pub(crate) use self::context::{Context, Fence, List, Marker, Tag, Template};
 use super::plan::PrefixCache;
 use super::values::{AutoOr, Bytes, Count, Millis, auto_or_decimal, decimal};
 use crate::vectors::Dtype;
@@ -206,6 +209,8 @@ pub(crate) enum TierModel {
 pub(crate) struct Trimming {
     pub(crate) mode: Option<Mode>,
     pub(crate) input_tokens: Option<InputTokens>,
+    pub(crate) context: Option<Context>,
+    pub(crate) template: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -452,6 +457,12 @@ pub(crate) fn overlay_trimming(
     both(base, over, |base, over| Trimming {
         mode: over.mode.or(base.mode),
         input_tokens: over.input_tokens.or(base.input_tokens),
+        context: both(
+            base.context.as_ref(),
+            over.context.as_ref(),
+            Context::overlaid,
+        ),
+        template: over.template.or(base.template),
     })
 }
 

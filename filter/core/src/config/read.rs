@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::raw::{
     Budget, Caching, Guard, Identity, Limits, Mode, Model, Reserve, Route, Routing, Sidecar,
-    Trimming,
+    Template, Trimming,
 };
 use super::{Fault, structpb};
 use crate::json::{self, Object};
@@ -21,6 +21,8 @@ pub(super) struct Config {
     pub(super) route: Option<Routing>,
     pub(super) trim: Option<Trimming>,
     /// With the index in the config.
+    pub(super) templates: Vec<(usize, Template)>,
+    /// With the index in the config.
     pub(super) budgets: Vec<(usize, Budget)>,
     pub(super) reserve: Reserve,
     pub(super) cache: Option<Caching>,
@@ -30,7 +32,7 @@ pub(super) struct Config {
     pub(super) routes: Vec<(usize, Route)>,
 }
 
-const SECTIONS: &str = "mode, sidecar, models, identity, route, trim, budgets, reserve, cache, guard, limits, routes, serve";
+const SECTIONS: &str = "mode, sidecar, models, identity, route, trim, templates, budgets, reserve, cache, guard, limits, routes, serve";
 
 pub(super) fn config(bytes: &[u8], faults: &mut Vec<Fault>) -> Config {
     let mut config = Config::default();
@@ -72,6 +74,7 @@ pub(super) fn config(bytes: &[u8], faults: &mut Vec<Fault>) -> Config {
             "identity" => config.identity = section(name, raw, faults).unwrap_or_default(),
             "route" => config.route = section(name, raw, faults),
             "trim" => config.trim = section(name, raw, faults),
+            "templates" => config.templates = list(name, raw, faults),
             "budgets" => config.budgets = list(name, raw, faults),
             "reserve" => config.reserve = section(name, raw, faults).unwrap_or_default(),
             "cache" => config.cache = section(name, raw, faults),

@@ -11,7 +11,7 @@ pub(super) fn parse(json: &str) -> Result<Plan, Faults> {
     Plan::parse(json.as_bytes(), &env)
 }
 
-fn faults(json: &str) -> Vec<(String, String)> {
+pub(super) fn faults(json: &str) -> Vec<(String, String)> {
     let faults = parse(json).expect_err("a config with faults").0;
     faults
         .into_iter()
@@ -41,7 +41,14 @@ pub(super) const FULL: &str = r#"{
     {"name": "small", "below": 0.3, "model": {"openai": "gpt-4o-mini", "anthropic": "claude-haiku-4-5"}, "max_tokens": 256},
     {"name": "large", "model": "gpt-4o", "max_tokens": 1024.0}
   ]},
-  "trim": {"mode": "dry", "input_tokens": {"limit": 8000, "tenants": {"acme": 4000}, "models": {"gpt-4o": 16000}}},
+  "trim": {"mode": "dry", "input_tokens": {"limit": 8000, "tenants": {"acme": 4000}, "models": {"gpt-4o": 16000}},
+           "context": {"markers": [{"tag": {"name": "document", "inside": "documents"}}, {"fence": {"line": "---", "label": "Context", "split": "\n\n", "metadata": true}},
+                                   {"list": {"after": "Sources:", "number": "[{n}]"}}, {"json": {}}],
+                       "top_k": 5, "tokens": "1_500", "filter": "lang == \"en\" and year >= 2020", "duplicates": 0.9, "rank": "given", "min_score": 0.2,
+                       "order": "original", "extra": "off"},
+           "template": "support"},
+  "templates": [{"name": "support", "system": "Be brief.", "user": "{{context}}\n\n{{question}}", "tokens": {"context": 1500, "question": 500.0},
+                 "client_system": "keep", "over": "reject"}],
   "budgets": [
     {"per": "tenant", "tokens": "2_000_000", "every": "day", "over": "reject"},
     {"per": "tenant", "tokens": 1000000, "every": "day", "over": "shadow"},

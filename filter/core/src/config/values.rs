@@ -194,6 +194,54 @@ pub(super) fn auto_or_decimal<'de, D: Deserializer<'de>>(
     })
 }
 
+/// `off`, or a number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum OffOr {
+    Off,
+    Number(f64),
+}
+
+/// `off` (YAML 1.1 makes `false` of it), or what [`decimal`] reads.
+pub(super) fn off_or_decimal<'de, D: Deserializer<'de>>(
+    reader: D,
+) -> Result<Option<OffOr>, D::Error> {
+    struct Either(Decimal<f64>);
+    impl Visitor<'_> for Either {
+        type Value = Option<OffOr>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0.expected)
+        }
+        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+        fn visit_bool<E: Error>(self, on: bool) -> Result<Self::Value, E> {
+            match on {
+                false => Ok(Some(OffOr::Off)),
+                true => Err(E::invalid_type(Unexpected::Bool(true), &self)),
+            }
+        }
+        fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
+            Ok(Some(OffOr::Number(value as f64)))
+        }
+        fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
+            Ok(Some(OffOr::Number(value as f64)))
+        }
+        fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
+            Ok(Some(OffOr::Number(value)))
+        }
+        fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
+            match value {
+                "off" => Ok(Some(OffOr::Off)),
+                value => Ok(self.0.visit_str(value)?.map(OffOr::Number)),
+            }
+        }
+    }
+    reader.deserialize_any(Either(Decimal {
+        expected: "off or a number, like 0.9",
+        read: number,
+    }))
+}
+
 fn number(text: &str) -> Option<f64> {
     // Rust's parser also reads words: `inf`, `nan`.
     let plain = text

@@ -8,7 +8,7 @@ use sluice_wire::Usage;
 use super::conversation::{self, Conversation, Fields, ItemReader, Tie};
 use super::{
     Answer, ApiError, Content, Edit, ErrorKind, Format, Kind, NotThisApi, Part, Request, Role,
-    StreamReader, content, openai,
+    StreamReader, SystemPlace, content, openai,
 };
 use crate::json::{Cursor, Object};
 
@@ -106,6 +106,10 @@ impl Format for AnthropicMessages {
             ties,
         };
         conversation::read(request, ("messages", "text"), &reader)
+    }
+
+    fn system_place(&self) -> SystemPlace {
+        SystemPlace::Field("system", "messages")
     }
 
     fn answer(&self, body: &[u8]) -> Answer {

@@ -13,6 +13,7 @@ mod openai_responses;
 pub mod refusal;
 mod request;
 mod retrieval;
+mod system;
 mod tap;
 mod unstreamed;
 mod usage_scan;
@@ -28,6 +29,7 @@ pub use request::{
     ApiError, Content, Edit, ErrorKind, Kind, Message, NotThisApi, Part, Request, Role,
 };
 pub use retrieval::Retrieval;
+pub use system::SystemPlace;
 
 pub use tap::Tap;
 pub use usage_scan::UsageScan;
@@ -144,6 +146,11 @@ pub trait Format: Sync + std::fmt::Debug {
     /// list of them.
     fn conversation<'a>(&self, _request: &Request<'a>) -> Option<Conversation<'a>> {
         None
+    }
+
+    /// Where its system prompt goes. Asked of [`Kind::Generation`] only.
+    fn system_place(&self) -> SystemPlace {
+        SystemPlace::Prompt
     }
 
     /// Whether its messages are turns, so that what is asked last can be told from what was said

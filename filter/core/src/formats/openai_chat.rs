@@ -6,7 +6,7 @@ use super::conversation::{self, Conversation, Fields, ItemReader, Tie};
 use super::openai::{self, ChunkReader, ChunkWriter, Flavour, MAX_DELTA};
 use super::{
     Answer, ApiError, Content, Edit, Format, Kind, NotThisApi, Part, Request, Role, StreamReader,
-    content,
+    SystemPlace, content,
 };
 use crate::json::{self, Cursor, JsonStr, Object, ObjectWriter, split_escaped};
 
@@ -117,6 +117,10 @@ impl Format for OpenAiChat {
             ties,
         };
         conversation::read(request, ("messages", "text"), &reader)
+    }
+
+    fn system_place(&self) -> SystemPlace {
+        SystemPlace::Message("messages")
     }
 
     fn answer(&self, body: &[u8]) -> Answer {

@@ -8,7 +8,7 @@ use super::conversation::{self, Conversation, Fields, ItemReader, Tie};
 use super::openai;
 use super::{
     Answer, ApiError, Content, Edit, Format, Kind, MAX_ASSEMBLED, Message, NotThisApi, Part,
-    Request, Role, Show, StreamReader, content,
+    Request, Role, Show, StreamReader, SystemPlace, content,
 };
 use crate::json::{Cursor, JsonStr, Object};
 use crate::sse::SseEvent;
@@ -128,6 +128,10 @@ impl Format for OpenAiResponses {
     fn conversation<'a>(&self, request: &Request<'a>) -> Option<Conversation<'a>> {
         let reader = ItemReader { item, ties };
         conversation::read(request, ("input", "input_text"), &reader)
+    }
+
+    fn system_place(&self) -> SystemPlace {
+        SystemPlace::Field("instructions", "input")
     }
 
     fn answer(&self, body: &[u8]) -> Answer {

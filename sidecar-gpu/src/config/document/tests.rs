@@ -175,7 +175,7 @@ fn a_syntax_error_is_told_with_its_place_and_the_path_read_so_far() {
 
 #[test]
 fn a_wrong_type_is_told_where_it_stands_and_a_missing_field_where_it_should() {
-    let sections = "unknown section, expected one of: mode, sidecar, models, identity, route, trim, budgets, reserve, cache, guard, limits, routes, serve";
+    let sections = "unknown section, expected one of: mode, sidecar, models, identity, route, trim, templates, budgets, reserve, cache, guard, limits, routes, serve";
     assert_eq!(
         with(
             "serve:\n  listen: [x]\n  tls:\n    cert: a\n  counters: .nan\n  retention: 5\n  redis: 1\ntrim: ~\n1: x\ntrue: y\n"

@@ -16,21 +16,6 @@ const MOST_SHARE: f64 = 0.5;
 const MOST_HEADERS: usize = 16;
 
 impl Lower<'_> {
-    /// Whether a part of a lever is on; it follows the lever where it is `dry`.
-    fn switch(&mut self, path: &str, mode: Option<Mode>) -> bool {
-        match mode {
-            None | Some(Mode::On) => true,
-            Some(Mode::Off) => false,
-            Some(Mode::Dry) => {
-                self.fault(
-                    path,
-                    "found `dry`, expected `on` or `off`: it is dry where the cache is",
-                );
-                false
-            }
-        }
-    }
-
     pub(super) fn caching(&mut self, path: &str, mode: Mode, raw: &raw::Caching) -> Caching {
         let exact = raw.exact.clone().unwrap_or_default();
         let defaults = Caching::default();

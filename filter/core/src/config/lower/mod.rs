@@ -6,6 +6,7 @@
 
 mod budgets;
 mod cache;
+mod context;
 mod guard;
 mod identity;
 mod limits;
@@ -14,8 +15,12 @@ mod reserve;
 mod route;
 mod routes;
 mod sidecar;
+mod templates;
 mod trim;
 mod warnings;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use self::routes::Levers;
 use super::Fault;
@@ -23,11 +28,13 @@ use super::plan::Plan;
 use super::raw::Mode;
 use super::read::Config;
 use super::values::Millis;
+use crate::policy::trim::template::Template;
 
 struct Lower<'a> {
     faults: &'a mut Vec<Fault>,
     env: &'a dyn Fn(&str) -> Option<String>,
     warnings: Vec<String>,
+    templates: BTreeMap<String, Arc<Template>>,
 }
 
 /// The plan; of use only where no fault was found.
@@ -40,6 +47,7 @@ pub(super) fn plan(
         faults,
         env,
         warnings: Vec::new(),
+        templates: BTreeMap::new(),
     };
     let models = lower.models(&raw.models);
     let sidecar = raw.sidecar.as_ref().map(|sidecar| lower.sidecar(sidecar));
@@ -52,12 +60,13 @@ pub(super) fn plan(
     let budgets = lower.budgets(&raw.budgets);
     let reserve = lower.reserve(&raw.reserve);
     let limits = lower.limits(&raw.limits);
+    lower.templates(&raw.templates);
     let ceiling = raw.mode.unwrap_or(Mode::On);
     let levers = Levers::of(raw);
     let default = lower.route_plan("", "", ceiling, &levers);
     let routes = lower.routes(&raw.routes, ceiling, &levers);
     lower.warn_about(&models, &default, &routes, sidecar.is_some(), raw);
-    let warnings = lower.warnings;
+    let (warnings, templates) = (lower.warnings, lower.templates);
     Plan {
         sidecar,
         models,
@@ -65,6 +74,7 @@ pub(super) fn plan(
         budgets,
         reserve,
         limits,
+        templates,
         routes,
         default,
         warnings,
@@ -98,6 +108,17 @@ impl Lower<'_> {
                 None
             }
         }
+    }
+
+    /// Whether a part of a lever is on; it follows the lever where that is `dry`.
+    fn switch(&mut self, path: &str, mode: Option<Mode>) -> bool {
+        if mode == Some(Mode::Dry) {
+            self.fault(
+                path,
+                "found `dry`, expected `on` or `off`: it is dry where its lever is",
+            );
+        }
+        matches!(mode, None | Some(Mode::On))
     }
 
     /// Milliseconds within a range, or the default.

@@ -15,6 +15,11 @@ impl Lower<'_> {
                 .input_tokens
                 .as_ref()
                 .map(|limit| self.input_limit(&format!("{path}.input_tokens"), limit)),
+            context: raw
+                .context
+                .as_ref()
+                .map(|context| self.context(&format!("{path}.context"), context)),
+            template: self.template_of(&format!("{path}.template"), raw.template.as_deref()),
         }
     }
 

@@ -366,12 +366,9 @@ fn asked_from(request: &Request<'_>, markers: &[Marker], at: usize) -> Option<St
     for string in texts_of(&message.content) {
         let text = string.text();
         let groups = markers::find(markers, &text);
-        let places: Vec<_> = groups
-            .iter()
-            .flat_map(|group| &group.blocks)
-            .map(|block| block.whole.clone())
-            .collect();
-        let found = question::question(&text, &places);
+        let ends = groups.first().zip(groups.last());
+        let chunks = ends.map(|(first, last)| first.extent().start..last.extent().end);
+        let found = question::question(&text, chunks);
         if !asked.is_empty() && !found.is_empty() {
             asked.push('\n');
         }

@@ -21,15 +21,15 @@ const LABELS: [&str; 9] = [
 /// Fewest letters that a question has: what is shorter is a heading or `Answer:`.
 const MIN_LETTERS: usize = 12;
 
-/// The question in a text whose chunks stand at `chunks` (in order): behind the last label that
-/// names it; else what stands behind the chunks, or before them where that says nothing. Empty
-/// where nothing is asked.
-pub(super) fn question(text: &str, chunks: &[Range<usize>]) -> String {
-    let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
+/// The question in a text whose chunks stand within `chunks`: behind the last label that names it;
+/// else what stands behind the chunks, or before them where that says nothing. Empty where nothing
+/// is asked.
+pub(super) fn question(text: &str, chunks: Option<Range<usize>>) -> String {
+    let Some(chunks) = chunks else {
         return tail(text).to_owned();
     };
-    let behind = text.get(last.end..).unwrap_or("");
-    let before = text.get(..first.start).unwrap_or("");
+    let behind = text.get(chunks.end..).unwrap_or("");
+    let before = text.get(..chunks.start).unwrap_or("");
     for part in [behind, before] {
         if let Some(found) = labelled(part) {
             return tail(found).to_owned();
@@ -82,7 +82,7 @@ mod tests {
     fn of(text: &str) -> String {
         let start = text.find("CHUNK").unwrap();
         let end = text.rfind("CHUNK").unwrap() + 5;
-        question(text, &[start..end])
+        question(text, Some(start..end))
     }
 
     #[test]
@@ -112,7 +112,7 @@ mod tests {
         ] {
             assert_eq!(of(text), expected, "{text}");
         }
-        assert_eq!(question("What then?", &[]), "What then?");
+        assert_eq!(question("What then?", None), "What then?");
     }
 
     #[test]

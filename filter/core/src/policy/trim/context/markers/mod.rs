@@ -75,6 +75,14 @@ pub struct Group {
     pub enclosed: bool,
 }
 
+impl Group {
+    /// From the first block to the last.
+    pub(super) fn extent(&self) -> Range<usize> {
+        let ends = self.blocks.first().zip(self.blocks.last());
+        ends.map_or(0..0, |(first, last)| first.whole.start..last.whole.end)
+    }
+}
+
 impl Marker {
     /// The chunks in `text` that have this mark.
     #[must_use]
@@ -98,7 +106,7 @@ pub fn find(markers: &[Marker], text: &str) -> Vec<Group> {
         let mut free: Vec<Group> = marker.find(text);
         free.retain(|group| !overlaps(&found, group));
         found.extend(free);
-        found.sort_by_key(|group| extent(group).start);
+        found.sort_by_key(|group| group.extent().start);
     }
     if found.iter().map(|group| group.blocks.len()).sum::<usize>() > MAX_CHUNKS {
         return Vec::new();
@@ -106,19 +114,13 @@ pub fn find(markers: &[Marker], text: &str) -> Vec<Group> {
     found
 }
 
-/// From the first block of a group to its last.
-fn extent(group: &Group) -> Range<usize> {
-    let ends = group.blocks.first().zip(group.blocks.last());
-    ends.map_or(0..0, |(first, last)| first.whole.start..last.whole.end)
-}
-
 /// Whether `group` overlaps one of `found`, which are in order.
 fn overlaps(found: &[Group], group: &Group) -> bool {
-    let extent_of = extent(group);
-    let after = found.partition_point(|other| extent(other).end <= extent_of.start);
+    let extent = group.extent();
+    let after = found.partition_point(|other| other.extent().end <= extent.start);
     found
         .get(after)
-        .is_some_and(|other| extent(other).start < extent_of.end)
+        .is_some_and(|other| other.extent().start < extent.end)
 }
 
 /// Blocks into groups: what stands between two of one group is white space.

@@ -33,12 +33,12 @@ struct Element {
 
 impl Tag {
     pub(super) fn find(&self, text: &str) -> Option<Vec<Group>> {
-        let regions = match &self.inside {
+        let regions: Vec<Range<usize>> = match &self.inside {
             Some(name) => elements(text, 0..text.len(), name)?
                 .into_iter()
                 .map(|one| one.content)
                 .collect(),
-            None => vec![0..text.len()],
+            None => std::iter::once(0..text.len()).collect(),
         };
         let mut groups = Vec::new();
         for region in regions {
