@@ -6,5 +6,6 @@ pub mod planner;
 pub mod sentences;
 pub mod splices;
 mod spoken;
+pub mod system;
 pub mod template;
 pub mod turns;
