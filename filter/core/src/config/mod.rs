@@ -16,11 +16,11 @@ mod values;
 use std::fmt::{self, Write};
 
 pub use plan::{
-    Backoff, BudgetRule, Caching, ClaimPath, Guard, HashKey, Identity, InputLimit, Limits, Matcher,
-    Misses, Model, Plan, Prefix, PrefixCache, Price, Refresh, Reserve, RoutePlan, Routing, Sidecar,
-    Source, Spend, Tier, Trimming, Trust,
+    Backoff, BudgetRule, Caching, ClaimPath, Guard, HashKey, History, Identity, InputLimit, Limits,
+    Matcher, Misses, Model, Plan, Prefix, PrefixCache, Price, Refresh, Reserve, RoutePlan, Routing,
+    Sidecar, Source, Spend, Tier, Trimming, Trust,
 };
-pub use raw::{Mode, OnFailure, OverSpend, Per, RouteKind, Scope};
+pub use raw::{Keep, Mode, OnFailure, OverSpend, Per, RouteKind, Scope};
 pub use read::without_secret;
 
 /// One thing that is wrong with a config.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use sluice_wire::{Auto, Over, Unit, Usage, Usd, Window};
 
-use super::raw::{Mode, OnFailure, OverSpend, Per, RouteKind, Scope};
+use super::raw::{Keep, Mode, OnFailure, OverSpend, Per, RouteKind, Scope};
 use crate::exchange::Headers;
 use crate::policy::trim::context;
 use crate::policy::trim::template::Template;
@@ -424,6 +424,22 @@ pub struct Trimming {
     pub context: Option<context::Policy>,
     /// The template that requests are put into, unless a trusted caller asks for another.
     pub template: Option<Arc<Template>>,
+    /// What stays of a conversation's past; None: all of it.
+    pub history: Option<History>,
+}
+
+/// What stays of a conversation's past.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// By what it is chosen.
+    pub keep: Keep,
+    /// Tokens that the past may take, what always stays included.
+    pub tokens: u64,
+    /// Exchanges before the current turn that always stay.
+    pub last: usize,
+    /// Longest time that the sidecar may take to compare meanings, in milliseconds; None: words
+    /// decide alone.
+    pub embeddings_ms: Option<u32>,
 }
 
 /// A limit on prompt tokens.

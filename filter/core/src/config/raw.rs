@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use std::fmt;
 
-use serde::de::{Error, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, IntoDeserializer as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use sluice_wire::{Over, Window};
 
@@ -211,6 +212,7 @@ pub(crate) struct Trimming {
     pub(crate) input_tokens: Option<InputTokens>,
     pub(crate) context: Option<Context>,
     pub(crate) template: Option<String>,
+    pub(crate) history: Option<History>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -227,6 +229,76 @@ pub(crate) struct InputTokens {
 
 fn reject() -> Over {
     Over::Reject
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+pub(crate) struct History {
+    pub(crate) keep: Option<Keep>,
+    pub(crate) tokens: Option<Count>,
+    pub(crate) last: Option<Count>,
+    pub(crate) embeddings: Option<Embeddings>,
+}
+
+/// What stays of a conversation's past.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keep {
+    /// What was said last.
+    Recent,
+    /// What has to do with the current turn.
+    #[default]
+    Relevant,
+    /// The same, and of the rest a digest.
+    Summary,
+}
+
+/// Whether the sidecar compares meanings: `on`, `off`, or `{timeout: 50ms}`, which is `on`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Embeddings {
+    pub(crate) mode: Option<Mode>,
+    pub(crate) timeout: Option<Millis>,
+}
+
+impl<'de> Deserialize<'de> for Embeddings {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Fields {
+            mode: Option<Mode>,
+            timeout: Option<Millis>,
+        }
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Embeddings;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("on, off or a mapping, like {timeout: 50ms}")
+            }
+            fn visit_bool<E: Error>(self, on: bool) -> Result<Embeddings, E> {
+                let mode = Mode::deserialize(on.into_deserializer())?;
+                Ok(Embeddings::plain(mode))
+            }
+            fn visit_str<E: Error>(self, word: &str) -> Result<Embeddings, E> {
+                let mode = Mode::deserialize(word.into_deserializer())?;
+                Ok(Embeddings::plain(mode))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Embeddings, A::Error> {
+                let Fields { mode, timeout } =
+                    Fields::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Embeddings { mode, timeout })
+            }
+        }
+        reader.deserialize_any(Either)
+    }
+}
+
+impl Embeddings {
+    fn plain(mode: Mode) -> Self {
+        Embeddings {
+            mode: Some(mode),
+            timeout: None,
+        }
+    }
 }
 
 /// Whose budget a rule is.
@@ -463,7 +535,29 @@ pub(crate) fn overlay_trimming(
             Context::overlaid,
         ),
         template: over.template.or(base.template),
+        history: both(
+            base.history.as_ref(),
+            over.history.as_ref(),
+            overlay_history,
+        ),
     })
+}
+
+fn overlay_history(base: History, over: History) -> History {
+    History {
+        keep: over.keep.or(base.keep),
+        tokens: over.tokens.or(base.tokens),
+        last: over.last.or(base.last),
+        embeddings: both(
+            base.embeddings.as_ref(),
+            over.embeddings.as_ref(),
+            |base, over| Embeddings {
+                // A route that sets a time means to use it.
+                mode: over.mode.or(base.mode.filter(|_| over.timeout.is_none())),
+                timeout: over.timeout.or(base.timeout),
+            },
+        ),
+    }
 }
 
 pub(crate) fn overlay_caching(base: Option<&Caching>, over: Option<&Caching>) -> Option<Caching> {

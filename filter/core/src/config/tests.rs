@@ -46,7 +46,8 @@ pub(super) const FULL: &str = r#"{
                                    {"list": {"after": "Sources:", "number": "[{n}]"}}, {"json": {}}],
                        "top_k": 5, "tokens": "1_500", "filter": "lang == \"en\" and year >= 2020", "duplicates": 0.9, "rank": "given", "min_score": 0.2,
                        "order": "original", "extra": "off"},
-           "template": "support"},
+           "template": "support",
+           "history": {"keep": "relevant", "tokens": "2_000", "last": 3, "embeddings": {"mode": "on", "timeout": "50ms"}}},
   "templates": [{"name": "support", "system": "Be brief.", "user": "{{context}}\n\n{{question}}", "tokens": {"context": 1500, "question": 500.0},
                  "client_system": "keep", "over": "reject"}],
   "budgets": [
@@ -306,6 +307,73 @@ fn the_most_specific_input_limit_wins() {
 }
 
 #[test]
+fn what_stays_of_a_past_has_a_budget_and_defaults() {
+    let history = |config: &str| {
+        let plan = parse(&format!(r#"{{"trim":{{"history":{config}}}}}"#)).unwrap();
+        plan.default.trim.history.unwrap()
+    };
+    let plain = History {
+        keep: Keep::Relevant,
+        tokens: 2000,
+        last: 2,
+        embeddings_ms: None,
+    };
+    assert_eq!(history(r#"{"tokens":2000}"#), plain);
+    for (embeddings, expected) in [
+        ("true", Some(60)),
+        ("\"on\"", Some(60)),
+        ("false", None),
+        ("\"off\"", None),
+        (r#"{"timeout":"9ms"}"#, Some(9)),
+        (r#"{"mode":"off","timeout":"9ms"}"#, None),
+    ] {
+        let found = history(&format!(r#"{{"tokens":1,"embeddings":{embeddings}}}"#));
+        assert_eq!(found.embeddings_ms, expected, "{embeddings}");
+    }
+    assert_eq!(parse("{}").unwrap().default.trim.history, None);
+}
+
+#[test]
+fn a_history_that_makes_no_sense_is_a_fault_of_its_field() {
+    for (config, path) in [
+        ("{}", "tokens"),
+        (r#"{"tokens":"many"}"#, "tokens"),
+        (r#"{"tokens":1,"keep":"all"}"#, "keep"),
+        (r#"{"tokens":1,"last":1001}"#, "last"),
+        (r#"{"tokens":1,"embeddings":"dry"}"#, "embeddings"),
+        (r#"{"tokens":1,"embeddings":"maybe"}"#, "embeddings"),
+        (r#"{"tokens":1,"embeddings":7}"#, "embeddings"),
+        (
+            r#"{"tokens":1,"embeddings":{"timeout":0}}"#,
+            "embeddings.timeout",
+        ),
+    ] {
+        let found = faults(&format!(r#"{{"trim":{{"history":{config}}}}}"#));
+        let paths: Vec<_> = found.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(paths, [format!("trim.history.{path}")], "{config}");
+    }
+}
+
+#[test]
+fn a_route_changes_what_it_names_of_the_history() {
+    let plan = parse(
+        r#"{"trim":{"history":{"tokens":2000,"last":4,"embeddings":"off"}},
+            "routes":[{"name":"a","match":{"path":"/a"},"trim":{"history":{"keep":"recent"}}},
+                      {"name":"b","match":{"path":"/b"},"trim":{"history":{"embeddings":{"timeout":"9ms"}}}}]}"#,
+    )
+    .unwrap();
+    let of = |at: usize| plan.routes[at].1.trim.history.unwrap();
+    assert_eq!(
+        (of(0).keep, of(0).tokens, of(0).last, of(0).embeddings_ms),
+        (Keep::Recent, 2000, 4, None)
+    );
+    assert_eq!(
+        (of(1).keep, of(1).tokens, of(1).embeddings_ms),
+        (Keep::Relevant, 2000, Some(9))
+    );
+}
+
+#[test]
 fn every_fault_is_told_with_its_path() {
     let found = faults(
         r#"{"sidecra": {}, "mode": "onn", "models": {"m": {"input": -1, "output": 1}, "n": {"inputt": 2}},
@@ -421,7 +489,7 @@ fn garbage_is_refused_without_a_panic() {
 fn levers_of_later_versions_are_unknown() {
     for json in [
         r#"{"batch":{}}"#,
-        r#"{"trim":{"history":{}}}"#,
+        r#"{"trim":{"history":{"tokens":1,"first":1}}}"#,
         r#"{"route":{"experiment":{}}}"#,
         r#"{"trim":{"input_tokens":{"limit":1,"over":"trim"}}}"#,
     ] {

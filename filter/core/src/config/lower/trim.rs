@@ -3,9 +3,17 @@
 use std::collections::BTreeMap;
 
 use super::Lower;
-use crate::config::plan::{InputLimit, Trimming};
+use crate::config::plan::{History, InputLimit, Trimming};
 use crate::config::raw::{self, Mode};
 use crate::config::values::Count;
+
+/// Exchanges that stay where nothing is said: what "it" and "that one" mostly mean.
+const LAST: u64 = 2;
+/// Most exchanges that may be set to stay; a history that long is kept by its tokens.
+const MOST_LAST: u64 = 1000;
+/// Longest time of the sidecar's comparison where none is set, in milliseconds; as long as the
+/// semantic cache takes for its look-up.
+const EMBEDDINGS_MS: u64 = 60;
 
 impl Lower<'_> {
     pub(super) fn trimming(&mut self, path: &str, mode: Mode, raw: &raw::Trimming) -> Trimming {
@@ -20,6 +28,41 @@ impl Lower<'_> {
                 .as_ref()
                 .map(|context| self.context(&format!("{path}.context"), context)),
             template: self.template_of(&format!("{path}.template"), raw.template.as_deref()),
+            history: raw
+                .history
+                .as_ref()
+                .map(|history| self.history(&format!("{path}.history"), history)),
+        }
+    }
+
+    fn history(&mut self, path: &str, raw: &raw::History) -> History {
+        if raw.tokens.is_none() {
+            let path = format!("{path}.tokens");
+            self.fault(&path, "found nothing, expected a number of tokens");
+        }
+        let last = raw.last.map_or(LAST, |Count(last)| last);
+        if last > MOST_LAST {
+            let path = format!("{path}.last");
+            self.fault(&path, format!("found {last}, expected 0 to {MOST_LAST}"));
+        }
+        let embeddings = raw.embeddings.unwrap_or(raw::Embeddings {
+            mode: Some(Mode::Off),
+            timeout: None,
+        });
+        let path = format!("{path}.embeddings");
+        let timeout_ms = self.within(
+            &format!("{path}.timeout"),
+            embeddings.timeout,
+            EMBEDDINGS_MS,
+            1..=10_000,
+        );
+        History {
+            keep: raw.keep.unwrap_or_default(),
+            tokens: raw.tokens.map_or(0, |Count(tokens)| tokens),
+            last: last as usize,
+            embeddings_ms: self
+                .switch(&path, embeddings.mode)
+                .then_some(timeout_ms as u32),
         }
     }
 

@@ -41,6 +41,14 @@ impl Lower<'_> {
             self.warnings
                 .push("cache: there is no sidecar, so nothing is cached".into());
         }
+        let compares = |plan: &RoutePlan| {
+            let history = plan.trim.history.as_ref();
+            history.is_some_and(|history| history.embeddings_ms.is_some())
+        };
+        if !sidecar && plans().any(compares) {
+            self.warnings
+                .push("trim.history.embeddings: there is no sidecar, so words decide alone".into());
+        }
         let stale_alone = |plan: &RoutePlan| {
             plan.cache.mode != Mode::Off
                 && plan.cache.stale_secs > 0

@@ -1,11 +1,20 @@
 //! Trimming: what of a prompt need not be sent.
+//!
+//! ```text
+//! texts → terms: stemmed words, hashed, of old texts from memory
+//!       → rank: how much each past exchange, or chunk, has to do with the question
+//!       → history: which exchanges stay within a budget of tokens
+//! ```
 
 pub mod context;
 pub mod edits;
+pub mod history;
 pub mod planner;
+pub mod rank;
 pub mod sentences;
 pub mod splices;
 mod spoken;
 pub mod system;
 pub mod template;
+pub mod terms;
 pub mod turns;

@@ -1,0 +1,172 @@
+//! How much each past exchange, or each retrieved chunk, has to do with the question.
+//!
+//! Words count by BM25 (Robertson, Zaragoza: "The Probabilistic Relevance Framework: BM25 and
+//! Beyond", Foundations and Trends in Information Retrieval 3(4), 2009), held against the texts at
+//! hand; meaning by the cosine of embeddings, where it is known.
+
+use super::terms::{Kind, Terms};
+
+#[cfg(test)]
+mod tests;
+
+/// Saturation of repeated words and share of the length normalisation: the middle of the ranges
+/// that Robertson and Zaragoza found good (1.2 to 2, 0.5 to 0.8).
+const K1: f32 = 1.2;
+const B: f32 = 0.75;
+
+/// What a name, or a number, counts in a question beside a common word of equal frequency.
+const NAMED: f32 = 1.3;
+
+/// What likeness to the exchange before counts beside the question where that points back, and to
+/// the one before that: enough to find what both are about, not to drown the question.
+const CARRIED: [f32; 2] = [0.5, 0.2];
+/// A question of so few words says too little alone.
+const FEW_WORDS: u32 = 1;
+/// From so many words on a pronoun's meaning mostly stands in the question itself.
+const MANY_WORDS: u32 = 5;
+
+/// What a text gains of the score of one beside it: an answer follows its question, and a topic
+/// lasts. It falls to an e-th over so many words (function words not counted) between the middles of
+/// both, and nothing is gained from texts that are farther than the reach.
+const BESIDE: f32 = 0.7;
+const TOPIC_WORDS: f32 = 50.0;
+const REACH: usize = 4;
+
+/// What the newest exchange gains over the oldest: enough to choose among those that nothing else
+/// tells apart.
+const RECENCY: f32 = 0.02;
+
+/// What the cosine counts beside the words.
+const MEANING: f32 = 0.5;
+
+/// A text that is held against the question.
+#[derive(Clone, Copy, Debug)]
+pub struct Passage<'a> {
+    /// What it is about.
+    pub terms: &'a Terms,
+    /// Cosine of its embedding and the question's, if known.
+    pub similarity: Option<f32>,
+}
+
+/// Scores of a conversation's past exchanges, oldest first; higher has more to do with `question`.
+///
+/// They are finite, and comparable within one call only.
+#[must_use]
+pub fn conversation(question: &Terms, past: &[Passage<'_>]) -> Vec<f32> {
+    let mut scores = with_neighbours(&Query::of(question).scores(past), past);
+    if leans_back(question) {
+        for (before, share) in past.iter().rev().zip(CARRIED) {
+            let carried = Query::of(before.terms).scores(past);
+            for (score, carried) in scores.iter_mut().zip(carried) {
+                *score += share * carried;
+            }
+        }
+    }
+    // Neighbours gain nothing from meaning: of it an embedding takes in the whole of a text, and
+    // what is beside a text of like meaning is seldom as near.
+    let mut scores = mixed(&scores, past);
+    let newest = past.len().max(1) as f32;
+    for (at, score) in scores.iter_mut().enumerate() {
+        *score += RECENCY * at as f32 / newest;
+    }
+    scores
+}
+
+/// Scores of retrieved chunks; higher has more to do with `question`.
+///
+/// They are finite, and comparable within one call only.
+#[must_use]
+pub fn chunks(question: &Terms, chunks: &[Passage<'_>]) -> Vec<f32> {
+    mixed(&Query::of(question).scores(chunks), chunks)
+}
+
+/// Whether a question is about something said before it: it is very short, or it is short, has a
+/// pronoun and names nothing.
+fn leans_back(question: &Terms) -> bool {
+    let names = question.terms.iter().any(|term| term.kind == Kind::Name);
+    question.length <= FEW_WORDS || question.points_back && question.length <= MANY_WORDS && !names
+}
+
+/// Terms that are looked for, and what each counts.
+#[derive(Debug, Default)]
+struct Query {
+    /// By hash, ascending.
+    terms: Vec<(u32, f32)>,
+}
+
+impl Query {
+    fn of(question: &Terms) -> Self {
+        let weigh = |kind| match kind {
+            Kind::Name | Kind::Number => NAMED,
+            Kind::Word | Kind::Pair => 1.0,
+        };
+        let terms = question.terms.iter();
+        Query {
+            terms: terms.map(|term| (term.hash, weigh(term.kind))).collect(),
+        }
+    }
+
+    /// BM25 of each text, as a share of what a text could have at most.
+    fn scores(&self, texts: &[Passage<'_>]) -> Vec<f32> {
+        let mut scores = vec![0.0; texts.len()];
+        let words: u64 = texts.iter().map(|text| u64::from(text.terms.length)).sum();
+        let average = (words as f32 / texts.len().max(1) as f32).max(1.0);
+        let mut most = 0.0;
+        for &(hash, weight) in &self.terms {
+            let counts = texts.iter().map(|text| text.terms.count(hash));
+            let counts: Vec<u16> = counts.collect();
+            let with = counts.iter().filter(|&&count| count > 0).count() as f32;
+            let without = texts.len() as f32 - with;
+            let rare = weight * (1.0 + (without + 0.5) / (with + 0.5)).ln();
+            most += rare;
+            for ((score, text), count) in scores.iter_mut().zip(texts).zip(counts) {
+                let count = f32::from(count);
+                let long = 1.0 - B + B * text.terms.length as f32 / average;
+                // Without the usual K1 + 1, so that it is less than 1.
+                *score += rare * count / (count + K1 * long);
+            }
+        }
+        let most = if most > 0.0 { most } else { 1.0 };
+        scores.iter().map(|score| score / most).collect()
+    }
+}
+
+/// Each text's score with what it gains from those beside it.
+fn with_neighbours(own: &[f32], texts: &[Passage<'_>]) -> Vec<f32> {
+    let mut scores = own.to_vec();
+    let words = |at: usize| texts.get(at).map_or(0.0, |text| text.terms.length as f32);
+    for (at, score) in own.iter().enumerate() {
+        let mut distance = words(at) / 2.0;
+        for beside in at + 1..(at + 1 + REACH).min(own.len()) {
+            let half = words(beside) / 2.0;
+            let gain = BESIDE * (-(distance + half) / TOPIC_WORDS).exp();
+            distance += 2.0 * half;
+            let (other, gained) = (own.get(beside).copied().unwrap_or(0.0), gain * score);
+            if let Some(one) = scores.get_mut(at) {
+                *one += gain * other;
+            }
+            if let Some(other) = scores.get_mut(beside) {
+                *other += gained;
+            }
+        }
+    }
+    scores
+}
+
+/// Words and meaning together. A text whose meaning is unknown is taken for an average one.
+fn mixed(words: &[f32], texts: &[Passage<'_>]) -> Vec<f32> {
+    let known = || texts.iter().filter_map(|text| finite(text.similarity));
+    let count = known().count();
+    let average = known().sum::<f32>() / count.max(1) as f32;
+    let mixed = words.iter().zip(texts).map(|(words, text)| {
+        let meaning = finite(text.similarity).unwrap_or(average);
+        words + MEANING * meaning
+    });
+    mixed.collect()
+}
+
+/// A similarity that is one: what comes over a network need not be.
+fn finite(similarity: Option<f32>) -> Option<f32> {
+    let finite = similarity.filter(|similarity| similarity.is_finite());
+    finite.map(|similarity| similarity.clamp(-1.0, 1.0))
+}
