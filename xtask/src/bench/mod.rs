@@ -3,6 +3,7 @@
 mod cache;
 mod core;
 mod table;
+mod trim;
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -44,6 +45,11 @@ const BENCHES: &[Bench] = &[
         name: "cache",
         about: "time of exact and semantic hits, memory per answer, which near questions are one",
         measure: cache::measure,
+    },
+    Bench {
+        name: "trim",
+        about: "what stays of what answers a question, when a prompt is cut",
+        measure: trim::measure,
     },
 ];
 
