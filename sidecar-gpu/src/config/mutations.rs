@@ -32,6 +32,7 @@ trim:
     filter: lang == "en"
     duplicates: off
   template: support
+  system: {tokens: 1_200, minify: true, examples: {top_k: 3}}
   history: {keep: relevant, tokens: 2_000, last: 2, embeddings: {timeout: 50ms}}
 templates:
   - name: support

@@ -11,6 +11,7 @@ use sluice_wire::{Auto, Over, Unit, Usage, Usd, Window};
 use super::raw::{Keep, Mode, OnFailure, OverSpend, Per, RouteKind, Scope};
 use crate::exchange::Headers;
 use crate::policy::trim::context;
+use crate::policy::trim::system::SystemPrompt;
 use crate::policy::trim::template::Template;
 use crate::tokens::Encoding;
 use crate::vectors::Dtype;
@@ -424,6 +425,8 @@ pub struct Trimming {
     pub context: Option<context::Policy>,
     /// The template that requests are put into, unless a trusted caller asks for another.
     pub template: Option<Arc<Template>>,
+    /// How the system prompt is shortened.
+    pub system: Option<SystemPrompt>,
     /// What stays of a conversation's past; None: all of it.
     pub history: Option<History>,
 }

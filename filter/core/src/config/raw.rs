@@ -1,6 +1,7 @@
 //! The config as people write it. Every field is optional here; [`super::plan`] decides.
 
 mod context;
+mod system;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 use sluice_wire::{Over, Window};
 
 pub(crate) use self::context::{Context, Fence, List, Marker, Tag, Template};
+pub(crate) use self::system::{Between, Examples, System};
 use super::plan::PrefixCache;
 use super::values::{AutoOr, Bytes, Count, Millis, auto_or_decimal, decimal};
 use crate::vectors::Dtype;
@@ -212,6 +214,7 @@ pub(crate) struct Trimming {
     pub(crate) input_tokens: Option<InputTokens>,
     pub(crate) context: Option<Context>,
     pub(crate) template: Option<String>,
+    pub(crate) system: Option<System>,
     pub(crate) history: Option<History>,
 }
 
@@ -535,6 +538,7 @@ pub(crate) fn overlay_trimming(
             Context::overlaid,
         ),
         template: over.template.or(base.template),
+        system: both(base.system.as_ref(), over.system.as_ref(), System::overlaid),
         history: both(
             base.history.as_ref(),
             over.history.as_ref(),

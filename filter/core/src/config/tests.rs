@@ -47,6 +47,7 @@ pub(super) const FULL: &str = r#"{
                        "top_k": 5, "tokens": "1_500", "filter": "lang == \"en\" and year >= 2020", "duplicates": 0.9, "rank": "given", "min_score": 0.2,
                        "order": "original", "extra": "off"},
            "template": "support",
+           "system": {"tokens": 1200, "cut": "end", "minify": true, "examples": {"top_k": 3, "markers": [{"open": "<shot>", "close": "</shot>"}]}},
            "history": {"keep": "relevant", "tokens": "2_000", "last": 3, "embeddings": {"mode": "on", "timeout": "50ms"}}},
   "templates": [{"name": "support", "system": "Be brief.", "user": "{{context}}\n\n{{question}}", "tokens": {"context": 1500, "question": 500.0},
                  "client_system": "keep", "over": "reject"}],

@@ -50,7 +50,12 @@ impl Lower<'_> {
         }
     }
 
-    fn whole(&mut self, path: &str, found: u64, range: std::ops::RangeInclusive<u64>) -> u64 {
+    pub(super) fn whole(
+        &mut self,
+        path: &str,
+        found: u64,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> u64 {
         if !range.contains(&found) {
             self.fault(
                 path,

@@ -15,6 +15,7 @@ mod reserve;
 mod route;
 mod routes;
 mod sidecar;
+mod system;
 mod templates;
 mod trim;
 mod warnings;

@@ -28,6 +28,10 @@ impl Lower<'_> {
                 .as_ref()
                 .map(|context| self.context(&format!("{path}.context"), context)),
             template: self.template_of(&format!("{path}.template"), raw.template.as_deref()),
+            system: raw
+                .system
+                .as_ref()
+                .map(|system| self.system(&format!("{path}.system"), system)),
             history: raw
                 .history
                 .as_ref()

@@ -16,6 +16,7 @@
 //! question void it from the first of them on: whoever turns that on should let the planner weigh
 //! it.
 
+mod cap;
 pub mod examples;
 pub mod minify;
 
@@ -23,15 +24,12 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::edits::leaving;
-use super::sentences::{Fence, sentences};
 use super::splices::{Splices, escaped, span};
 use super::turns::is_example_name;
 use crate::formats::{Format, Item, Part, Request};
 use crate::json::JsonStr;
+pub use cap::Cut;
 pub use examples::Marker;
-
-/// What stands where text was cut out: a model should not take the halves for one.
-const MARK: &str = "[…]";
 
 /// What is done with system prompts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,17 +51,6 @@ pub struct Examples {
     pub top_k: usize,
     /// What marks them, besides the forms that are known.
     pub markers: Vec<Marker>,
-}
-
-/// Where a prompt that is too long is cut.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cut {
-    /// Its middle goes.
-    #[default]
-    Middle,
-    /// Its end goes.
-    End,
 }
 
 /// Scores of texts, one each.
@@ -275,69 +262,15 @@ impl<'r, 'a> Prompt<'r, 'a> {
     }
 
     /// Cuts to the cap; false, and no change, where not even a sentence fits.
-    fn cut(&mut self, cap: u64, place: Cut, count: &dyn Fn(&str) -> u64) -> bool {
-        let mut blocks: Vec<Block> = Vec::new();
-        for (text, one) in self.texts.iter().enumerate() {
-            blocks.extend(paragraphs(&one.now).into_iter().map(|at| Block {
-                tokens: count(one.now.get(at.clone()).unwrap_or("")) + 1,
-                text,
-                at,
-            }));
-        }
-        // Every text may end with a mark.
-        let marks = (count(MARK) + 2) * self.texts.len() as u64;
-        let Some(budget) = cap.checked_sub(marks) else {
+    fn cut(&mut self, tokens: u64, place: Cut, count: &dyn Fn(&str) -> u64) -> bool {
+        let texts: Vec<&str> = self.texts.iter().map(|text| text.now.as_str()).collect();
+        let Some(cut) = cap::cut(&texts, tokens, place, count) else {
             return false;
         };
-        let kept = self.keep(&blocks, budget, (place, count));
-        if kept.iter().all(|kept| kept.is_empty()) {
-            return false;
-        }
-        for (index, text) in self.texts.iter_mut().enumerate() {
-            let start = blocks.partition_point(|block| block.text < index);
-            let own = blocks.iter().zip(&kept).skip(start);
-            let own = own.take_while(|(block, _)| block.text == index);
-            text.now = joined(&text.now, own);
+        for (text, cut) in self.texts.iter_mut().zip(cut) {
+            text.now = cut;
         }
         true
-    }
-
-    /// What of each block stays: all, nothing, or its first or last sentences.
-    fn keep(
-        &self,
-        blocks: &[Block],
-        mut left: u64,
-        (place, count): (Cut, &dyn Fn(&str) -> u64),
-    ) -> Vec<Range<usize>> {
-        let mut kept: Vec<Range<usize>> = blocks.iter().map(|_| 0..0).collect();
-        let (mut head, mut tail) = (0, blocks.len());
-        // Tokens taken from the head and from the tail: they grow alike.
-        let (mut first, mut last) = (0, 0);
-        while head < tail {
-            let from_head = place == Cut::End || first <= last;
-            let at = if from_head { head } else { tail - 1 };
-            let Some(block) = blocks.get(at) else { break };
-            let whole = block.tokens <= left;
-            let (part, tokens) = match whole {
-                true => (block.at.clone(), block.tokens),
-                false => {
-                    let text = self.texts.get(block.text).map_or("", |text| &text.now);
-                    part_of(text, &block.at, (left, from_head), count)
-                }
-            };
-            if let Some(kept) = kept.get_mut(at) {
-                *kept = part;
-            }
-            if !whole {
-                break;
-            }
-            left -= tokens;
-            match from_head {
-                true => (head, first) = (head + 1, first + tokens),
-                false => (tail, last) = (tail - 1, last + tokens),
-            }
-        }
-        kept
     }
 
     /// The changes to the body.
@@ -357,13 +290,6 @@ impl<'r, 'a> Prompt<'r, 'a> {
         }
         splices
     }
-}
-
-/// A paragraph of one of the texts.
-struct Block {
-    text: usize,
-    at: Range<usize>,
-    tokens: u64,
 }
 
 fn text<'a>(part: &Part<'a>) -> Option<Text<'a>> {
@@ -422,86 +348,6 @@ fn without(text: &str, ranges: &[Range<usize>]) -> String {
     out.push_str(rest);
     out.truncate(out.trim_end().len());
     out
-}
-
-/// The paragraphs of a text, without the blank lines between them; a code fence is in one.
-fn paragraphs(text: &str) -> Vec<Range<usize>> {
-    let mut found: Vec<Range<usize>> = Vec::new();
-    let mut fence: Option<Fence> = None;
-    let mut open = false;
-    let mut at = 0;
-    for line in text.split_inclusive('\n') {
-        let start = at;
-        at += line.len();
-        let blank = fence.is_none() && line.trim().is_empty();
-        fence = match fence {
-            Some(fence) if fence.is_closed_by(line) => None,
-            Some(fence) => Some(fence),
-            None => Fence::of(line),
-        };
-        match found.last_mut().filter(|_| open) {
-            _ if blank => {}
-            Some(last) => last.end = at,
-            None => found.push(start..at),
-        }
-        open = !blank;
-    }
-    for one in &mut found {
-        let piece = text.get(one.clone()).unwrap_or("");
-        one.end = one.start + piece.trim_end().len();
-    }
-    found
-}
-
-/// The first or last sentences of a paragraph that fit in so many tokens, and their tokens.
-fn part_of(
-    text: &str,
-    at: &Range<usize>,
-    (left, first): (u64, bool),
-    count: &dyn Fn(&str) -> u64,
-) -> (Range<usize>, u64) {
-    let block = text.get(at.clone()).unwrap_or("");
-    let all = sentences(block);
-    // Of code, tables and the like no part says anything.
-    if all.iter().any(|one| one.verbatim) {
-        return (at.start..at.start, 0);
-    }
-    let mut order: Vec<_> = all.iter().collect();
-    if !first {
-        order.reverse();
-    }
-    let mut tokens = 0;
-    let mut kept: Option<Range<usize>> = None;
-    for one in order {
-        let cost = count(block.get(one.at.clone()).unwrap_or("")) + 1;
-        if tokens + cost > left {
-            break;
-        }
-        tokens += cost;
-        kept = Some(match kept {
-            Some(kept) => kept.start.min(one.at.start)..kept.end.max(one.at.end),
-            None => one.at.clone(),
-        });
-    }
-    let kept = kept.unwrap_or(0..0);
-    (at.start + kept.start..at.start + kept.end, tokens)
-}
-
-/// A text of what stays of its blocks, with a mark where something does not.
-fn joined<'b>(text: &str, blocks: impl Iterator<Item = (&'b Block, &'b Range<usize>)>) -> String {
-    let mut pieces: Vec<&str> = Vec::new();
-    for (block, kept) in blocks {
-        let marked = pieces.last() == Some(&MARK);
-        if kept.start > block.at.start && !kept.is_empty() && !marked {
-            pieces.push(MARK);
-        }
-        pieces.extend(text.get(kept.clone()).filter(|piece| !piece.is_empty()));
-        let marked = pieces.last() == Some(&MARK);
-        if kept.end < block.at.end && !marked {
-            pieces.push(MARK);
-        }
-    }
-    pieces.join("\n\n")
 }
 
 #[cfg(test)]
