@@ -248,6 +248,62 @@ fn what_is_left_of_a_conversation_is_one_that_its_api_takes() {
     );
 }
 
+/// A piece of a body put elsewhere in it, or taken out.
+fn damaged(body: &str, rng: &mut Rng) -> String {
+    let mut chars: Vec<char> = body.chars().collect();
+    for _ in 0..rng.usize(1..4) {
+        let at = rng.usize(..chars.len().max(1));
+        let end = (at + rng.usize(..40)).min(chars.len());
+        let piece = chars[at.min(end)..end].to_vec();
+        match rng.u8(..3) {
+            0 => drop(chars.drain(at.min(end)..end)),
+            1 => {
+                let to = rng.usize(..=chars.len());
+                drop(chars.splice(to..to, piece));
+            }
+            _ => {
+                let odd = [
+                    "\"role\":7,",
+                    "\"sluice_pin\":true,",
+                    "null,",
+                    "{},",
+                    "\\ud800",
+                    "[[]],",
+                ];
+                let odd = odd[rng.usize(..odd.len())].chars();
+                drop(chars.splice(at..at, odd));
+            }
+        }
+    }
+    chars.into_iter().collect()
+}
+
+#[test]
+fn a_body_that_is_damaged_and_still_json_stays_json() {
+    let mut read = 0;
+    for seed in 0..4_000 {
+        let mut rng = Rng::with_seed(seed);
+        let made = Maker::new(&mut rng).request();
+        let body = damaged(&loose(&made.body, &mut rng), &mut rng);
+        let format = formats::by_name(made.format).unwrap();
+        let Ok(request) = format.parse(&body) else {
+            continue;
+        };
+        let mut after = vec![edits::unpinned(&request, format).apply(&body)];
+        if let Some(turns) = Turns::of(&request, format, Stay::default()) {
+            let keep = vec![false; turns.exchanges.len()];
+            after.push(edits::dropping(&turns, &keep, Some(NOTE)).apply(&body));
+            read += 1;
+        }
+        for after in after {
+            let after = Object::parse(&after).unwrap();
+            let list = after.get(made.field).filter(|raw| raw.starts_with('['));
+            assert!(list.is_none_or(|raw| json::array(raw).is_ok()));
+        }
+    }
+    assert!(read > 200, "it must get somewhere: {read}");
+}
+
 /// Conversations that were cut, with nothing odd about them, of one API; all that they are made of
 /// is in them.
 fn good(format: &'static str) -> impl Iterator<Item = Cut> {

@@ -17,10 +17,7 @@ use crate::json::{Cursor, JsonStr};
 pub fn dropping(turns: &Turns<'_>, keep: &[bool], note: Option<&str>) -> Splices {
     let mut stays = vec![true; turns.items.len()];
     let mut gap = None;
-    for (index, exchange) in turns.exchanges.iter().enumerate() {
-        if exchange.must || keep.get(index).copied().unwrap_or(true) {
-            continue;
-        }
+    for (_, exchange) in turns.dropped(keep) {
         gap = gap.or(Some(exchange.items.end));
         for at in exchange.items.clone() {
             if let (Some(stays), Some(item)) = (stays.get_mut(at), turns.items.get(at)) {

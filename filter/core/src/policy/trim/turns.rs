@@ -101,6 +101,14 @@ impl<'a> Turns<'a> {
         self.exchanges.split_last().map_or(&[], |(_, past)| past)
     }
 
+    /// The exchanges that are left out where `keep` is false, with their index; those that must stay
+    /// are none of them, nor is one of which `keep` says nothing.
+    pub fn dropped(&self, keep: &[bool]) -> impl Iterator<Item = (usize, &Exchange)> {
+        let all = self.exchanges.iter().enumerate().zip(keep);
+        all.filter(|((_, exchange), keep)| !(**keep || exchange.must))
+            .map(|(exchange, _)| exchange)
+    }
+
     /// The items that go where an exchange is left out: all of it but system messages and the like.
     pub fn going<'s>(&'s self, exchange: &Exchange) -> impl Iterator<Item = &'s Item<'a>> {
         let items = self.items.get(exchange.items.clone()).unwrap_or(&[]);
