@@ -14,6 +14,8 @@ pub(crate) struct Made {
     pub(crate) body: Value,
     /// It is one that the API refuses, or that this version cannot read in places.
     pub(crate) odd: bool,
+    /// Ids that only one turn has.
+    pub(crate) ids: Vec<String>,
 }
 
 impl Made {
@@ -45,6 +47,8 @@ pub(crate) struct Maker {
     in_turn: usize,
     /// What upstream stores is only named (Responses).
     refers: bool,
+    /// Ids that stand nowhere but in their own turn.
+    ids: Vec<String>,
 }
 
 impl Maker {
@@ -55,6 +59,7 @@ impl Maker {
             rng: rng.fork(),
             made: 0,
             in_turn: 0,
+            ids: Vec::new(),
         }
     }
 
@@ -65,6 +70,11 @@ impl Maker {
         for last in (0..self.rng.usize(1..9)).rev().map(|left| left == 0) {
             self.in_turn = 0;
             items.extend(self.turn(format, last));
+            if last && self.chance(3) && !self.ids.is_empty() {
+                let id = &self.ids[self.rng.usize(..self.ids.len())];
+                let asks = format!("What did {id}, say?");
+                items.push(json!({"role": "user", "content": asks}));
+            }
             if self.chance(8) && format != "anthropic.messages" {
                 items.push(json!({"role": "system", "content": self.text()}));
             }
@@ -108,6 +118,7 @@ impl Maker {
             field,
             body,
             odd,
+            ids: self.ids,
         }
     }
 
@@ -128,7 +139,11 @@ impl Maker {
         self.in_turn += 1;
         match self.again {
             true => format!("{kind}_{}", self.in_turn),
-            false => format!("{kind}_{:08}x", self.made),
+            false => {
+                let id = format!("{kind}_{:08}", self.made);
+                self.ids.push(id.clone());
+                id
+            }
         }
     }
 

@@ -159,6 +159,17 @@ impl Cut {
             let must = system || item[formats::PIN] == true || last.is_none_or(|last| at >= last);
             assert!(!must || self.stays[at], "{item} is gone");
         }
+        let current = Value::from(&items[last.unwrap_or(0)..]).to_string();
+        // A call that stands twice is the current turn's own, where it stands there.
+        let ids = self.made.ids.iter().filter(|_| !self.made.odd);
+        for id in ids.filter(|id| current.contains(*id)) {
+            let bears = |item: &Value| item.to_string().contains(&format!("\"{id}\""));
+            let gone = items
+                .iter()
+                .zip(&self.stays)
+                .find(|(item, stays)| !**stays && bears(item));
+            assert_eq!(gone, None, "the current turn speaks of it");
+        }
     }
 
     fn no_new_faults(&self, before: &[Value], after: &[Value]) {

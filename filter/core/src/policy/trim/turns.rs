@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::formats::{Format, Item, Request, Role, Tie};
+use crate::formats::{Format, Item, Part, Request, Role, Tie};
 
 /// Shortest id that is looked for in the current turn: words this long are no words by chance.
 const SHORTEST_ID: usize = 6;
@@ -124,7 +124,7 @@ impl<'a> Turns<'a> {
             let own = of(exchange);
             exchange.example = is_example(own);
             exchange.must = exchange.example
-                || mentioned.contains(&index)
+                || mentioned.binary_search(&index).is_ok()
                 || own.iter().any(|item| item.pin == Some(true))
                 || own.iter().any(|item| !item.stays() && !item.known());
         }
@@ -149,31 +149,40 @@ impl<'a> Turns<'a> {
         last.for_each(|one| one.must = true);
     }
 
-    /// Exchanges of the past that the current turn names by the id of a call or an item.
+    /// Exchanges of the past that the current turn names by the id of a call or an item, in order.
     fn mentioned(&self) -> Vec<usize> {
         let Some((current, past)) = self.exchanges.split_last() else {
             return Vec::new();
         };
-        let own = |exchange: &Exchange| {
+        let ties = |exchange: &Exchange| {
             let items = self.items.get(exchange.items.clone()).unwrap_or(&[]);
-            items.iter().flat_map(|item| &item.ties).filter_map(named)
+            items.iter().flat_map(|item| &item.ties)
         };
         let mut ids: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (index, exchange) in past.iter().enumerate() {
-            for id in own(exchange).filter(|id| id.len() >= SHORTEST_ID) {
+            let named = ties(exchange).filter_map(id);
+            for id in named.filter(|id| id.len() >= SHORTEST_ID) {
                 ids.entry(id).or_default().push(index);
             }
         }
         // Clients that number their calls anew in each turn name their own.
-        for id in own(current) {
+        let own = ties(current).filter(|tie| matches!(tie, Tie::Call(_) | Tie::Id(_)));
+        for id in own.filter_map(id) {
             ids.remove(id);
         }
         let mut found = Vec::new();
         if ids.is_empty() {
             return found;
         }
-        for item in self.items.get(current.items.clone()).unwrap_or(&[]) {
-            for word in item.content.raw.split(|c: char| !is_of_id(c)) {
+        let items = self.items.get(current.items.clone()).unwrap_or(&[]);
+        for part in items.iter().flat_map(|item| &item.content.parts) {
+            // As text: a line's end before an id must not be read as its first letter.
+            let said = match part {
+                Part::Text(text) => text.text(),
+                Part::ToolCall(raw) | Part::ToolResult(raw) | Part::Other(raw) => (*raw).into(),
+                Part::Media(_) | Part::Tokens(_) => continue,
+            };
+            for word in said.split(|c: char| !is_of_id(c)) {
                 if word.len() >= SHORTEST_ID {
                     // Once found it need not be found again.
                     found.extend(ids.remove(word).into_iter().flatten());
@@ -186,11 +195,11 @@ impl<'a> Turns<'a> {
     }
 }
 
-/// The id that a call or an item has of its own.
-fn named<'t>(tie: &'t Tie<'_>) -> Option<&'t str> {
+/// The id that a tie is by.
+fn id<'t>(tie: &'t Tie<'_>) -> Option<&'t str> {
     match tie {
-        Tie::Call(id) | Tie::Id(id) => Some(id),
-        _ => None,
+        Tie::Call(id) | Tie::Result(id) | Tie::Id(id) | Tie::Reference(id) => Some(id),
+        Tie::Next | Tie::Stays | Tie::Unknown => None,
     }
 }
 

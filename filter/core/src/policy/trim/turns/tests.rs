@@ -195,7 +195,7 @@ fn what_the_current_turn_names_by_id_stays() {
     let turn = |id| [user("q"), calls(&[id]), result(id), says("a")];
     let mut messages = turn("call_first").to_vec();
     messages.extend(turn("call_second"));
-    messages.push(user("What did call_first, I mean, tell?"));
+    messages.push(user("What did\ncall_first, I mean, tell?"));
     assert_eq!(
         chat(json!(messages)),
         Some(vec![(0, 3, true), (4, 7, false), (8, 8, true)])
@@ -421,5 +421,33 @@ fn an_approval_and_what_it_approves_are_one() {
             user("2")
         ])),
         Some(vec![(0, 4, false), (5, 5, true)])
+    );
+}
+
+#[test]
+fn many_calls_that_the_current_turn_names_take_no_square_of_them() {
+    let id = |at: usize| format!("call_{at:08}");
+    let turn = |at: usize| [user("q"), calls(&[&id(at)]), result(&id(at))];
+    let mut messages: Vec<_> = (0..20_000).flat_map(turn).collect();
+    let all: Vec<_> = (0..20_000).map(id).collect();
+    messages.push(user(&all.join(" ")));
+    let told = chat(json!(messages)).unwrap();
+    assert_eq!(told.len(), 20_001);
+    assert!(told.iter().all(|one| one.2));
+}
+
+#[test]
+fn a_call_told_again_in_the_current_turn_is_its_own() {
+    let call = calls(&["call_first"]);
+    assert_eq!(
+        chat(json!([
+            user("1"),
+            call,
+            result("call_first"),
+            user("2"),
+            call,
+            result("call_first")
+        ])),
+        Some(vec![(0, 2, false), (3, 5, true)])
     );
 }
