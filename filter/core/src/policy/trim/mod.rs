@@ -14,6 +14,7 @@ pub mod rank;
 pub mod sentences;
 pub mod splices;
 mod spoken;
+pub mod summary;
 pub mod system;
 pub mod template;
 pub mod terms;
