@@ -33,7 +33,7 @@ trim:
     duplicates: off
   template: support
   system: {tokens: 1_200, minify: true, examples: {top_k: 3}}
-  history: {keep: relevant, tokens: 2_000, last: 2, embeddings: {timeout: 50ms}}
+  history: {keep: relevant, tokens: 2_000, last: 2, pin_first: 1, embeddings: {timeout: 50ms}}
 templates:
   - name: support
     user: |

@@ -443,6 +443,10 @@ pub struct History {
     /// Longest time that the sidecar may take to compare meanings, in milliseconds; None: words
     /// decide alone.
     pub embeddings_ms: Option<u32>,
+    /// Exchanges of the beginning that always stay.
+    pub pin_first: usize,
+    /// Most tokens of the digest of what does not stay.
+    pub digest: u64,
 }
 
 /// A limit on prompt tokens.

@@ -241,6 +241,15 @@ pub(crate) struct History {
     pub(crate) tokens: Option<Count>,
     pub(crate) last: Option<Count>,
     pub(crate) embeddings: Option<Embeddings>,
+    pub(crate) pin_first: Option<Count>,
+    pub(crate) summary: Option<Summary>,
+}
+
+/// The digest of what does not stay.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+pub(crate) struct Summary {
+    pub(crate) tokens: Count,
 }
 
 /// What stays of a conversation's past.
@@ -552,6 +561,8 @@ fn overlay_history(base: History, over: History) -> History {
         keep: over.keep.or(base.keep),
         tokens: over.tokens.or(base.tokens),
         last: over.last.or(base.last),
+        pin_first: over.pin_first.or(base.pin_first),
+        summary: over.summary.or(base.summary),
         embeddings: both(
             base.embeddings.as_ref(),
             over.embeddings.as_ref(),

@@ -48,7 +48,7 @@ pub(super) const FULL: &str = r#"{
                        "order": "original", "extra": "off"},
            "template": "support",
            "system": {"tokens": 1200, "cut": "end", "minify": true, "examples": {"top_k": 3, "markers": [{"open": "<shot>", "close": "</shot>"}]}},
-           "history": {"keep": "relevant", "tokens": "2_000", "last": 3, "embeddings": {"mode": "on", "timeout": "50ms"}}},
+           "history": {"keep": "relevant", "tokens": "2_000", "last": 3, "pin_first": 1, "summary": {"tokens": 400}, "embeddings": {"mode": "on", "timeout": "50ms"}}},
   "templates": [{"name": "support", "system": "Be brief.", "user": "{{context}}\n\n{{question}}", "tokens": {"context": 1500, "question": 500.0},
                  "client_system": "keep", "over": "reject"}],
   "budgets": [
@@ -318,6 +318,8 @@ fn what_stays_of_a_past_has_a_budget_and_defaults() {
         tokens: 2000,
         last: 2,
         embeddings_ms: None,
+        pin_first: 0,
+        digest: 300,
     };
     assert_eq!(history(r#"{"tokens":2000}"#), plain);
     for (embeddings, expected) in [

@@ -8,6 +8,7 @@ mod budgets;
 mod cache;
 mod context;
 mod guard;
+mod history;
 mod identity;
 mod limits;
 mod models;

@@ -49,6 +49,7 @@ impl Lower<'_> {
             let path = format!("{path}.last");
             self.fault(&path, format!("found {last}, expected 0 to {MOST_LAST}"));
         }
+        let (pin_first, digest) = (self.pin_first(path, raw), self.digest(path, raw));
         let embeddings = raw.embeddings.unwrap_or(raw::Embeddings {
             mode: Some(Mode::Off),
             timeout: None,
@@ -64,6 +65,8 @@ impl Lower<'_> {
             keep: raw.keep.unwrap_or_default(),
             tokens: raw.tokens.map_or(0, |Count(tokens)| tokens),
             last: last as usize,
+            pin_first,
+            digest,
             embeddings_ms: self
                 .switch(&path, embeddings.mode)
                 .then_some(timeout_ms as u32),
