@@ -13,6 +13,9 @@ use crate::json::{Cursor, JsonStr};
 /// there it is behind the part of the prompt that did not change, roles alternate as before, and
 /// what somebody said in the past gains no authority that it did not have, as it would in a system
 /// or developer message. Nothing is noted where nothing is left out.
+///
+/// Changes to the texts of messages are made before, and the result is read again: a note in a text
+/// that another change replaces would be lost.
 #[must_use]
 pub fn dropping(turns: &Turns<'_>, keep: &[bool], note: Option<&str>) -> Splices {
     let mut stays = vec![true; turns.items.len()];

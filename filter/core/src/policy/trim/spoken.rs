@@ -19,8 +19,10 @@ pub(super) fn texts<'a>(content: &Content<'a>) -> Vec<JsonStr<'a>> {
             _ => None,
         })
         .filter(|text| {
-            let place = span(content.raw, text.raw());
-            !place.is_some_and(|place| brought.iter().any(|part| part.contains(&place.start)))
+            // In order, so that many parts take no square of them.
+            let place = span(content.raw, text.raw()).map_or(0, |place| place.start);
+            let next = brought.partition_point(|part| part.end <= place);
+            !brought.get(next).is_some_and(|part| part.contains(&place))
         })
         .collect()
 }

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -253,3 +254,42 @@ fn hostile_prompts_take_time_in_their_length() {
     let _ = shortened("openai.chat", &json!({"messages": system}), &plan);
     let _ = of_chat(&EXAMPLES.repeat(5_000), &plan);
 }
+
+proptest! {
+    #[test]
+    fn what_a_cap_leaves_is_within_it_and_made_of_whole_sentences(
+        prompt in "([A-Z][a-z]{2,9}( [a-z]{1,9}){0,6}[.!?] ?|\n\n|\n- [A-Z][a-z]{3,9}[.]\n|\n```\n[a-z. ]{0,20}\n```\n){1,16}",
+        cap in 0_u64..80,
+        end in any::<bool>(),
+    ) {
+        let place = if end { Cut::End } else { Cut::Middle };
+        let (after, shortened) = of_chat(&prompt, &capped(cap, place));
+        if !shortened.cut {
+            prop_assert_eq!(&after, &prompt);
+            prop_assert_eq!(shortened.over, count(&prompt) > cap);
+            return Ok(());
+        }
+        prop_assert!(count(&after) <= cap && after.contains(MARK_IN_TEXT), "{}", after);
+        let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let whole: Vec<String> = crate::policy::trim::sentences::sentences(&prompt)
+            .into_iter()
+            .map(|one| squeezed(&prompt[one.at]))
+            .collect();
+        let after = squeezed(&after);
+        let mut rest = after.as_str();
+        let mut at = 0;
+        while !rest.is_empty() {
+            if let Some(more) = rest.strip_prefix(MARK_IN_TEXT) {
+                rest = more.trim_start();
+                continue;
+            }
+            let next = whole[at..].iter().position(|one| rest.starts_with(one.as_str()));
+            prop_assert!(next.is_some(), "{} is no sentence of {:?}", rest, whole);
+            at += next.unwrap_or(0);
+            rest = rest[whole[at].len()..].trim_start();
+            at += 1;
+        }
+    }
+}
+
+const MARK_IN_TEXT: &str = "[…]";
