@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::sentences::sentences;
 use super::spoken;
+use super::terms::{Kind, Term, Terms};
 use super::turns::Turns;
 use crate::formats::Role;
 
@@ -29,43 +30,6 @@ const MISFITS: usize = 16;
 /// What a sentence must say, of its weight, that is not said yet; a new name or number is enough.
 const NEW: f32 = 0.5;
 
-/// A word of a text, as whoever knows words tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Word {
-    /// Of its stem.
-    pub hash: u32,
-    /// What it is.
-    pub kind: Kind,
-}
-
-/// What a word is, as far as its letters tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Two characters in a row, in a script without spaces.
-    Pair,
-    /// Any other.
-    Plain,
-    /// A name, or another word for one thing.
-    Name,
-    /// Digits.
-    Number,
-}
-
-/// What reads texts for a digest.
-#[derive(Clone, Copy)]
-pub struct Reads<'r> {
-    /// Tokens of a text.
-    pub count: &'r dyn Fn(&str) -> u64,
-    /// A text's words, each once, function words left out.
-    pub words: &'r dyn Fn(&str) -> Vec<Word>,
-}
-
-impl std::fmt::Debug for Reads<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reads").finish_non_exhaustive()
-    }
-}
-
 /// Something that was said in an exchange that is left out.
 #[derive(Clone, Copy, Debug)]
 pub struct Said<'a> {
@@ -78,14 +42,14 @@ pub struct Said<'a> {
     pub relevance: Option<f32>,
 }
 
-/// The digest of what was said, oldest first, in at most `tokens`. None
+/// The digest of what was said, oldest first, in at most `tokens` as `count` counts
+/// them. None
 /// where nothing is worth it, or nothing fits.
 ///
 /// Takes time in the length of what was said, but for a logarithm of its sentences.
 #[must_use]
-pub fn digest(said: &[Said<'_>], tokens: u64, reads: Reads<'_>) -> Option<String> {
-    let count = reads.count;
-    let mut candidates = candidates(said, reads.words);
+pub fn digest(said: &[Said<'_>], tokens: u64, count: &dyn Fn(&str) -> u64) -> Option<String> {
+    let mut candidates = candidates(said);
     weigh(&mut candidates);
     let budget = tokens.checked_sub(count(OPEN) + count(CLOSE))?;
     let chosen = choose(&candidates, budget, count);
@@ -120,7 +84,7 @@ pub fn of_dropped(
     turns: &Turns<'_>,
     (keep, relevance): (&[bool], Option<&[f32]>),
     tokens: u64,
-    reads: Reads<'_>,
+    count: &dyn Fn(&str) -> u64,
 ) -> Option<String> {
     let mut texts: Vec<(Role, Cow<'_, str>, Option<f32>)> = Vec::new();
     for (index, exchange) in turns.dropped(keep) {
@@ -136,7 +100,7 @@ pub fn of_dropped(
         text,
         relevance: *relevance,
     });
-    digest(&said.collect::<Vec<_>>(), tokens, reads)
+    digest(&said.collect::<Vec<_>>(), tokens, count)
 }
 
 fn who(role: Role) -> &'static str {
@@ -153,7 +117,7 @@ struct Candidate<'a> {
     said: usize,
     who: Role,
     text: &'a str,
-    words: Vec<Word>,
+    words: Terms,
     relevance: Option<f32>,
     score: f32,
 }
@@ -165,7 +129,7 @@ impl Candidate<'_> {
     }
 }
 
-fn candidates<'a>(said: &[Said<'a>], words: &dyn Fn(&str) -> Vec<Word>) -> Vec<Candidate<'a>> {
+fn candidates<'a>(said: &[Said<'a>]) -> Vec<Candidate<'a>> {
     let mut all = Vec::new();
     for (index, one) in said
         .iter()
@@ -178,8 +142,8 @@ fn candidates<'a>(said: &[Said<'a>], words: &dyn Fn(&str) -> Vec<Word>) -> Vec<C
             if text.len() > LONGEST || text.contains("earlier_conversation") {
                 continue;
             }
-            let words = words(text);
-            if words.is_empty() {
+            let words = Terms::of(text);
+            if words.terms.is_empty() {
                 continue;
             }
             all.push(Candidate {
@@ -198,19 +162,19 @@ fn candidates<'a>(said: &[Said<'a>], words: &dyn Fn(&str) -> Vec<Word>) -> Vec<C
 /// Gives each sentence its score.
 fn weigh(candidates: &mut [Candidate<'_>]) {
     let mut found: BTreeMap<u32, u32> = BTreeMap::new();
-    for word in candidates.iter().flat_map(|one| &one.words) {
+    for word in candidates.iter().flat_map(|one| &one.words.terms) {
         *found.entry(word.hash).or_default() += 1;
     }
     let all = candidates.len() as f32;
     for one in candidates {
-        let weight = |word: &Word| {
+        let weight = |word: &Term| {
             let sentences = found.get(&word.hash).copied().unwrap_or(1) as f32;
             // Of the conversation's matter: said more than once, and not everywhere.
             let central = (1.0 + sentences).ln() * (1.0 + all / sentences).ln();
             central * kind_weight(word.kind)
         };
-        let words = one.words.len() as f32;
-        let sum: f32 = one.words.iter().map(weight).sum();
+        let words = one.words.terms.len() as f32;
+        let sum: f32 = one.words.terms.iter().map(weight).sum();
         // Between the sum, which prefers the longest, and the mean, which prefers the shortest.
         let mut score = sum / words.sqrt() * manner(one.who, one.text);
         if let Some(relevance) = one.relevance {
@@ -225,7 +189,7 @@ fn kind_weight(kind: Kind) -> f32 {
     match kind {
         // Two of three pairs in a row are of one word.
         Kind::Pair => 0.4,
-        Kind::Plain => 1.0,
+        Kind::Word => 1.0,
         Kind::Name => 1.6,
         Kind::Number => 2.0,
     }
@@ -371,9 +335,14 @@ fn choose<'c, 'a>(
         let Some(one) = candidates.get(at) else {
             continue;
         };
-        let worth = |word: &Word| kind_weight(word.kind);
-        let whole: f32 = one.words.iter().map(worth).sum();
-        let fresh = || one.words.iter().filter(|word| !said.contains(&word.hash));
+        let worth = |word: &Term| kind_weight(word.kind);
+        let whole: f32 = one.words.terms.iter().map(worth).sum();
+        let fresh = || {
+            one.words
+                .terms
+                .iter()
+                .filter(|word| !said.contains(&word.hash))
+        };
         let fact = fresh().any(|word| matches!(word.kind, Kind::Name | Kind::Number));
         if !fact && fresh().map(worth).sum::<f32>() < NEW * whole {
             continue;
@@ -389,7 +358,7 @@ fn choose<'c, 'a>(
         }
         misfits = 0;
         left -= cost;
-        said.extend(one.words.iter().map(|word| word.hash));
+        said.extend(one.words.terms.iter().map(|word| word.hash));
         chosen.push(at);
     }
     chosen.sort_unstable();
