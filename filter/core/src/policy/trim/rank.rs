@@ -4,10 +4,12 @@
 //! Beyond", Foundations and Trends in Information Retrieval 3(4), 2009), held against the texts at
 //! hand; meaning by the cosine of embeddings, where it is known.
 
-use super::terms::{Kind, Terms};
-
+mod likeness;
 #[cfg(test)]
 mod tests;
+
+use self::likeness::Likeness;
+use super::terms::{Kind, Terms};
 
 /// Saturation of repeated words and share of the length normalisation: the middle of the ranges
 /// that Robertson and Zaragoza found good (1.2 to 2, 0.5 to 0.8).
@@ -29,6 +31,9 @@ const MANY_WORDS: u32 = 5;
 /// lasts. It falls to an e-th over so many words (function words not counted) between the middles of
 /// both, and nothing is gained from texts that are farther than the reach.
 const BESIDE: f32 = 0.7;
+/// The same of meaning: an embedding takes in the whole of a text, and what is beside a text of like
+/// meaning is seldom as near.
+const MEANING_BESIDE: f32 = 0.15;
 const TOPIC_WORDS: f32 = 50.0;
 const REACH: usize = 4;
 
@@ -36,8 +41,16 @@ const REACH: usize = 4;
 /// tells apart.
 const RECENCY: f32 = 0.02;
 
-/// What the cosine counts beside the words.
-const MEANING: f32 = 0.5;
+/// What the cosine of embeddings counts beside the words: in a conversation, where it tells less
+/// (exchanges are short, and much is said of little), and among chunks.
+const MEANING_OF_PAST: f32 = 0.45;
+const MEANING_OF_CHUNKS: f32 = 1.0;
+
+/// Chunks that come from one source answer one question ("closely associated documents tend to be
+/// relevant to the same requests", van Rijsbergen, "Information Retrieval", 1979, chapter 3), though
+/// only some of them have its words: each gains so much of its likeness to the best of so many.
+const BEST: usize = 3;
+const LIKE_THE_BEST: f32 = 2.5;
 
 /// A text that is held against the question.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +66,7 @@ pub struct Passage<'a> {
 /// They are finite, and comparable within one call only.
 #[must_use]
 pub fn conversation(question: &Terms, past: &[Passage<'_>]) -> Vec<f32> {
-    let mut scores = with_neighbours(&Query::of(question).scores(past), past);
+    let mut scores = with_neighbours(&Query::of(question).scores(past), past, BESIDE);
     if leans_back(question) {
         for (before, share) in past.iter().rev().zip(CARRIED) {
             let carried = Query::of(before.terms).scores(past);
@@ -62,9 +75,8 @@ pub fn conversation(question: &Terms, past: &[Passage<'_>]) -> Vec<f32> {
             }
         }
     }
-    // Neighbours gain nothing from meaning: of it an embedding takes in the whole of a text, and
-    // what is beside a text of like meaning is seldom as near.
-    let mut scores = mixed(&scores, past);
+    let meaning = with_neighbours(&meaning(past), past, MEANING_BESIDE);
+    let mut scores = mixed(&scores, &meaning, MEANING_OF_PAST);
     let newest = past.len().max(1) as f32;
     for (at, score) in scores.iter_mut().enumerate() {
         *score += RECENCY * at as f32 / newest;
@@ -77,7 +89,32 @@ pub fn conversation(question: &Terms, past: &[Passage<'_>]) -> Vec<f32> {
 /// They are finite, and comparable within one call only.
 #[must_use]
 pub fn chunks(question: &Terms, chunks: &[Passage<'_>]) -> Vec<f32> {
-    mixed(&Query::of(question).scores(chunks), chunks)
+    let words = Query::of(question).scores(chunks);
+    let mut scores = mixed(&words, &meaning(chunks), MEANING_OF_CHUNKS);
+    let mut best_first: Vec<usize> = (0..scores.len()).collect();
+    best_first.sort_by(|&one, &other| by_score(&scores, other, one));
+    let likeness = Likeness::among(chunks);
+    let best = best_first.first().map_or(0.0, |&at| score(&scores, at));
+    let mut gains = vec![0.0_f32; scores.len()];
+    for &near in best_first.iter().take(BEST) {
+        // What is second best by far says little of the source.
+        let certain = (score(&scores, near).max(0.0) / best.max(f32::EPSILON)).powi(2);
+        for (at, gain) in gains.iter_mut().enumerate().filter(|(at, _)| *at != near) {
+            *gain = gain.max(certain * likeness.of(near, at));
+        }
+    }
+    for (score, gain) in scores.iter_mut().zip(gains) {
+        *score += LIKE_THE_BEST * gain;
+    }
+    scores
+}
+
+fn score(scores: &[f32], at: usize) -> f32 {
+    scores.get(at).copied().unwrap_or(0.0)
+}
+
+fn by_score(scores: &[f32], one: usize, other: usize) -> std::cmp::Ordering {
+    score(scores, one).total_cmp(&score(scores, other))
 }
 
 /// Whether a question is about something said before it: it is very short, or it is short, has a
@@ -132,14 +169,14 @@ impl Query {
 }
 
 /// Each text's score with what it gains from those beside it.
-fn with_neighbours(own: &[f32], texts: &[Passage<'_>]) -> Vec<f32> {
+fn with_neighbours(own: &[f32], texts: &[Passage<'_>], gain: f32) -> Vec<f32> {
     let mut scores = own.to_vec();
     let words = |at: usize| texts.get(at).map_or(0.0, |text| text.terms.length as f32);
     for (at, score) in own.iter().enumerate() {
         let mut distance = words(at) / 2.0;
         for beside in at + 1..(at + 1 + REACH).min(own.len()) {
             let half = words(beside) / 2.0;
-            let gain = BESIDE * (-(distance + half) / TOPIC_WORDS).exp();
+            let gain = gain * (-(distance + half) / TOPIC_WORDS).exp();
             distance += 2.0 * half;
             let (other, gained) = (own.get(beside).copied().unwrap_or(0.0), gain * score);
             if let Some(one) = scores.get_mut(at) {
@@ -153,16 +190,19 @@ fn with_neighbours(own: &[f32], texts: &[Passage<'_>]) -> Vec<f32> {
     scores
 }
 
-/// Words and meaning together. A text whose meaning is unknown is taken for an average one.
-fn mixed(words: &[f32], texts: &[Passage<'_>]) -> Vec<f32> {
+/// Cosines of the texts' embeddings and the question's. One that is unknown is taken for an average
+/// one.
+fn meaning(texts: &[Passage<'_>]) -> Vec<f32> {
     let known = || texts.iter().filter_map(|text| finite(text.similarity));
-    let count = known().count();
-    let average = known().sum::<f32>() / count.max(1) as f32;
-    let mixed = words.iter().zip(texts).map(|(words, text)| {
-        let meaning = finite(text.similarity).unwrap_or(average);
-        words + MEANING * meaning
-    });
-    mixed.collect()
+    let average = known().sum::<f32>() / known().count().max(1) as f32;
+    let of = |text: &Passage<'_>| finite(text.similarity).unwrap_or(average);
+    texts.iter().map(of).collect()
+}
+
+fn mixed(words: &[f32], meaning: &[f32], weight: f32) -> Vec<f32> {
+    let both = words.iter().zip(meaning);
+    both.map(|(words, meaning)| words + weight * meaning)
+        .collect()
 }
 
 /// A similarity that is one: what comes over a network need not be.

@@ -96,7 +96,7 @@ fn meaning_decides_where_words_do_not() {
 #[test]
 fn a_text_of_unknown_meaning_is_neither_first_nor_last_for_it() {
     let known = [Some(0.1), Some(0.7), None];
-    assert_eq!(ranking("xylophone", &PAST[..3], &known), [1, 2, 0]);
+    assert_eq!(ranking("xylophone lessons", &PAST[..3], &known), [1, 2, 0]);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn nothing_at_all_is_ranked_without_complaint() {
 }
 
 #[test]
-fn chunks_are_ranked_by_words_and_meaning_whatever_stands_beside_them() {
+fn a_chunk_without_the_questions_words_gains_from_what_it_has_of_the_best_ones() {
     let texts = terms(&[
         "The valve opens at 3 bar.",
         "Paint dries in two hours.",
@@ -131,10 +131,7 @@ fn chunks_are_ranked_by_words_and_meaning_whatever_stands_beside_them() {
     });
     let passages = [(); 3].map(|()| passages.next().unwrap());
     let scores = chunks(&Terms::of("When does the valve open?"), &passages);
-    assert!(
-        scores[0] > scores[1] && scores[1] == scores[2],
-        "{scores:?}"
-    );
+    assert!(scores[0] > scores[2] && scores[2] > scores[1], "{scores:?}");
 }
 
 proptest::proptest! {
