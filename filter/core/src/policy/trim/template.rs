@@ -15,6 +15,7 @@ mod tests;
 
 use std::ops::Range;
 
+use rustc_hash::FxHashSet;
 use serde::Deserialize;
 use sluice_wire::Over;
 
@@ -272,16 +273,13 @@ impl Template {
         for question in framed {
             self.frame(request, format, question, (context, told), &mut edits);
         }
-        let gone = |raw: &str| {
-            let is_memory = memory
-                .as_ref()
-                .is_some_and(|memory| memory.messages.iter().any(|one| std::ptr::eq(*one, raw)));
-            let is_system = request
-                .system
-                .iter()
-                .any(|content| std::ptr::eq(content.raw, raw));
-            is_memory || (is_system && self.client_system == ClientSystem::Drop)
-        };
+        let mut gone: FxHashSet<*const u8> = FxHashSet::default();
+        if self.client_system == ClientSystem::Drop {
+            gone.extend(request.system.iter().map(|content| content.raw.as_ptr()));
+        }
+        if let Some(memory) = &memory {
+            gone.extend(memory.messages.iter().map(|raw| raw.as_ptr()));
+        }
         remove(request, list, &gone, &mut edits);
         self.put_system(request, format.system_place(), &mut edits);
         Ok(edits)
@@ -435,15 +433,18 @@ fn filled(pieces: &[Piece], context: &str, memory: &str) -> String {
     out
 }
 
-/// Takes the elements out of the list in field `list` of which `gone` is true.
-fn remove(request: &Request<'_>, list: &str, gone: &dyn Fn(&str) -> bool, edits: &mut Splices) {
+/// Takes the elements out of the list in field `list` that stand where `gone` says.
+fn remove(request: &Request<'_>, list: &str, gone: &FxHashSet<*const u8>, edits: &mut Splices) {
     let raw = request.fields.get(list).unwrap_or("");
     let elements = if raw.starts_with('[') {
         json::array(raw).unwrap_or_default()
     } else {
         Vec::new()
     };
-    let stay: Vec<bool> = elements.iter().map(|raw| !gone(raw)).collect();
+    let stay: Vec<bool> = elements
+        .iter()
+        .map(|raw| !gone.contains(&raw.as_ptr()))
+        .collect();
     let places: Option<Vec<Range<usize>>> =
         elements.iter().map(|raw| span(request.body, raw)).collect();
     if stay.contains(&false) {

@@ -6,8 +6,9 @@
 
 use std::ops::Range;
 
+use super::cut::{Pick, without};
 use super::markers::MAX_CHUNKS;
-use super::{Chunk, Metadata, Pick, Retrieval, markers};
+use super::{Chunk, Metadata, Retrieval, markers};
 use crate::formats::{Content, Format, Request, Role};
 use crate::json::{self, Cursor, JsonStr, Object};
 use crate::policy::trim::splices::{Splices, cuts, escaped, span};
@@ -117,7 +118,7 @@ pub(super) fn render(retrieval: &Retrieval<'_>, pick: &Pick) -> String {
             .chunks
             .get(at)
             .map_or("", |chunk| chunk.text.as_str());
-        let text = super::without(text, 0..text.len(), pick.extra(at));
+        let text = without(text, 0..text.len(), pick.extra(at));
         if !out.is_empty() {
             out.push('\n');
         }

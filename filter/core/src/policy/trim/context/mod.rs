@@ -10,30 +10,33 @@
 //! every other byte of the body stays. Lists keep their numbers, so that `[3]` in an answer means
 //! the same source as without trimming.
 
+mod cut;
 pub mod filter;
 pub mod given;
 pub mod markers;
 mod metadata;
 mod near;
 mod question;
+mod retrieval;
 mod select;
 mod sentences;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::ops::Range;
+use std::rc::Rc;
 
 use serde::Deserialize;
 
+use self::cut::Pick;
 use self::filter::Filter;
 pub use self::given::FIELD;
-use self::markers::{Group, MAX_CHUNKS, Marker};
+use self::markers::Marker;
 pub use self::metadata::{Metadata, Value};
-use super::splices::{Splices, cuts, span};
-use super::spoken::texts as texts_of;
-use crate::formats::{Content, Request, Role};
-use crate::json::{JsonStr, Offsets};
+pub use self::retrieval::Retrieval;
+use super::splices::Splices;
+use crate::formats::{Request, Role};
 
 /// How chunks are chosen.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -86,8 +89,9 @@ pub enum Order {
 
 /// What is needed from outside to choose.
 pub trait Judge {
-    /// How relevant each chunk is, higher is more. `by` is never [`Rank::Given`]; None where it
-    /// cannot tell so: [`Rank::Bm25`] is then asked for.
+    /// How relevant each chunk is, higher is more: by words, by the cosine of embeddings, or by all
+    /// that is known of both (`by` is never [`Rank::Given`]). None where it cannot tell so:
+    /// [`Rank::Bm25`] is then asked for.
     fn scores(&mut self, ask: &Ask<'_>) -> Option<Vec<f32>>;
 
     /// Tokens of a text.
@@ -101,6 +105,10 @@ pub struct Ask<'a> {
     pub question: &'a str,
     /// What the chunks say.
     pub chunks: &'a [&'a str],
+    /// The index of each in [`Retrieval::chunks`]: some may have been dropped before.
+    pub indices: &'a [usize],
+    /// [`Retrieval::message`].
+    pub message: u64,
     /// By what.
     pub by: Rank,
     /// It is the current question. What the sidecar knows of similarities is about this one only.
@@ -129,31 +137,6 @@ impl Chunk {
     }
 }
 
-/// The chunks of one message, or of the request's own field.
-#[derive(Clone, Debug)]
-pub struct Retrieval<'a> {
-    /// Names the message by its bytes.
-    pub message: u64,
-    /// It is what the current turn is about.
-    pub current: bool,
-    /// What is asked.
-    pub question: String,
-    /// In the order of the text.
-    pub chunks: Vec<Chunk>,
-    /// Where they stand; nowhere, where they were given.
-    texts: Vec<Text<'a>>,
-}
-
-/// A text with chunks in it.
-#[derive(Clone, Debug)]
-struct Text<'a> {
-    string: JsonStr<'a>,
-    text: Cow<'a, str>,
-    groups: Vec<Group>,
-    /// Index of its first chunk in the retrieval.
-    first: usize,
-}
-
 /// The chunks of a message that were kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
@@ -161,7 +144,7 @@ pub struct Selection {
     pub message: u64,
     /// How many there were.
     pub of: usize,
-    /// Their indices, in order.
+    /// Their indices, in the order in which they stand.
     pub kept: Vec<usize>,
 }
 
@@ -202,16 +185,23 @@ impl<'a> Found<'a> {
             .messages
             .iter()
             .rposition(|message| message.role == Role::User);
+        // Asked for by many, read once.
+        let current: OnceCell<Rc<str>> = OnceCell::new();
+        let asked = || last.map_or_else(String::new, |at| retrieval::asked(request, markers, at));
+        let current = || -> Rc<str> { current.get_or_init(|| asked().into()).clone() };
+        let asked_at = |at: usize, own: String| match retrieval::next_user(request, at) {
+            _ if !own.is_empty() => (own.into(), Some(at) == last),
+            Some(next) if Some(next) == last => (current(), true),
+            Some(next) => (retrieval::asked(request, markers, next).into(), false),
+            None => (own.into(), Some(at) == last),
+        };
         if !markers.is_empty() {
             for content in &request.system {
-                let asked = || last.and_then(|at| asked_from(request, markers, at));
-                retrievals.extend(Retrieval::of(content, markers, || {
-                    (asked().unwrap_or_default(), true)
-                }));
+                retrievals.extend(Retrieval::of(content, markers, |_| (current(), true)));
             }
             for (at, message) in request.messages.iter().enumerate() {
                 if message.role == Role::User {
-                    let asked = || asks(request, markers, (at, last));
+                    let asked = |own| asked_at(at, own);
                     retrievals.extend(Retrieval::of(&message.content, markers, asked));
                 }
             }
@@ -219,11 +209,10 @@ impl<'a> Found<'a> {
         let mut field = Vec::new();
         if let Some(raw) = request.fields.get(FIELD) {
             field = given::places(request);
-            let question = last.and_then(|at| asked_from(request, markers, at));
             retrievals.push(Retrieval {
-                message: key(raw),
+                message: retrieval::key(raw),
                 current: true,
-                question: question.unwrap_or_default(),
+                question: current(),
                 chunks: given::chunks(raw)?,
                 texts: Vec::new(),
             });
@@ -258,7 +247,7 @@ impl<'a> Found<'a> {
             chosen.selections.push(Selection {
                 message: retrieval.message,
                 of: retrieval.chunks.len(),
-                kept: pick.kept(),
+                kept: pick.ranked,
             });
         }
         chosen
@@ -292,277 +281,4 @@ impl Selection {
             && self.of == retrieval.chunks.len()
             && self.kept.iter().all(|at| *at < self.of)
     }
-}
-
-impl<'a> Retrieval<'a> {
-    /// The chunks of a content, where it has any; `asked`: the question, and whether it is the
-    /// current one.
-    fn of(
-        content: &Content<'a>,
-        markers: &[Marker],
-        asked: impl FnOnce() -> (String, bool),
-    ) -> Option<Retrieval<'a>> {
-        let mut chunks = Vec::new();
-        let mut texts = Vec::new();
-        for string in texts_of(content) {
-            let text = string.text();
-            let mut groups = markers::find(markers, &text);
-            let first = chunks.len();
-            for block in groups.iter_mut().flat_map(|group| &mut group.blocks) {
-                let says = match &block.inner {
-                    Some(inner) => text.get(inner.clone()).unwrap_or("").to_owned(),
-                    None => std::mem::take(&mut block.text),
-                };
-                chunks.push(Chunk::new(says, std::mem::take(&mut block.metadata)));
-            }
-            if !groups.is_empty() {
-                texts.push(Text {
-                    string,
-                    text,
-                    groups,
-                    first,
-                });
-            }
-        }
-        if chunks.is_empty() || chunks.len() > MAX_CHUNKS {
-            return None;
-        }
-        let (question, current) = asked();
-        Some(Retrieval {
-            message: key(content.raw),
-            current,
-            question,
-            chunks,
-            texts,
-        })
-    }
-}
-
-/// What the message at `at` asks; where it only brings chunks, what the next user message asks. And
-/// whether that is `last`, the current one.
-fn asks(
-    request: &Request<'_>,
-    markers: &[Marker],
-    (at, last): (usize, Option<usize>),
-) -> (String, bool) {
-    let users = request
-        .messages
-        .iter()
-        .enumerate()
-        .skip(at)
-        .filter(|(_, message)| message.role == Role::User);
-    for (at, _) in users.take(2) {
-        if let Some(question) = asked_from(request, markers, at) {
-            return (question, Some(at) == last);
-        }
-    }
-    (String::new(), Some(at) == last)
-}
-
-/// What the message at `at` asks itself.
-fn asked_from(request: &Request<'_>, markers: &[Marker], at: usize) -> Option<String> {
-    let message = request.messages.get(at)?;
-    let mut asked = String::new();
-    for string in texts_of(&message.content) {
-        let text = string.text();
-        let groups = markers::find(markers, &text);
-        let ends = groups.first().zip(groups.last());
-        let chunks = ends.map(|(first, last)| first.extent().start..last.extent().end);
-        let found = question::question(&text, chunks);
-        if !asked.is_empty() && !found.is_empty() {
-            asked.push('\n');
-        }
-        asked.push_str(&found);
-    }
-    Some(asked).filter(|asked| !asked.trim().is_empty())
-}
-
-fn key(raw: &str) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(raw.as_bytes())
-}
-
-/// Which chunks of a retrieval stay, in which order, and what of them goes.
-struct Pick {
-    /// In the order in which they are to stand.
-    ranked: Vec<usize>,
-    stays: Vec<bool>,
-    /// They stand in the order of `ranked`.
-    reorder: bool,
-    /// Parts of each chunk's text that go.
-    extra: Vec<Vec<Range<usize>>>,
-}
-
-impl Pick {
-    fn new(ranked: Vec<usize>, retrieval: &Retrieval<'_>, policy: &Policy) -> Pick {
-        let mut pick = Pick {
-            reorder: policy.order == Order::Rank,
-            ..Pick::all(retrieval)
-        };
-        pick.stays = vec![false; retrieval.chunks.len()];
-        for &at in &ranked {
-            if let Some(stays) = pick.stays.get_mut(at) {
-                *stays = true;
-            }
-        }
-        if policy.extra {
-            let one = |(chunk, stays): (&Chunk, &bool)| match stays {
-                true => sentences::extra(&chunk.text, &retrieval.question),
-                false => Vec::new(),
-            };
-            pick.extra = retrieval.chunks.iter().zip(&pick.stays).map(one).collect();
-        }
-        pick.ranked = ranked;
-        if !pick.reorder {
-            pick.ranked.sort_unstable();
-        }
-        pick
-    }
-
-    fn all(retrieval: &Retrieval<'_>) -> Pick {
-        let chunks = retrieval.chunks.len();
-        Pick {
-            ranked: (0..chunks).collect(),
-            stays: vec![true; chunks],
-            reorder: false,
-            extra: vec![Vec::new(); chunks],
-        }
-    }
-
-    fn kept(&self) -> Vec<usize> {
-        let mut kept = self.ranked.clone();
-        kept.sort_unstable();
-        kept
-    }
-
-    /// Whether anything goes. A new order alone saves nothing, and voids what a provider has
-    /// cached.
-    fn saves(&self, retrieval: &Retrieval<'_>) -> bool {
-        self.ranked.len() < retrieval.chunks.len()
-            || self.extra.iter().any(|ranges| !ranges.is_empty())
-    }
-
-    fn extra(&self, chunk: usize) -> &[Range<usize>] {
-        self.extra.get(chunk).map_or(&[], Vec::as_slice)
-    }
-}
-
-/// A change to a text, in places of the text.
-enum Change {
-    Cut(Range<usize>),
-    /// What stands there becomes what stands at the second range, less the third.
-    Move(Range<usize>, Range<usize>, Vec<Range<usize>>),
-}
-
-impl Text<'_> {
-    /// Adds the edits of the body that leave the kept chunks.
-    fn edit(&self, body: &str, pick: &Pick, edits: &mut Splices) {
-        let mut changes = Vec::new();
-        let mut first = self.first;
-        for group in &self.groups {
-            self.changes(group, first, pick, &mut changes);
-            first += group.blocks.len();
-        }
-        let mut places: Vec<usize> = Vec::new();
-        for change in &changes {
-            let ranges: Vec<&Range<usize>> = match change {
-                Change::Cut(at) => vec![at],
-                Change::Move(to, from, less) => [to, from].into_iter().chain(less).collect(),
-            };
-            places.extend(
-                ranges
-                    .into_iter()
-                    .flat_map(|range| [range.start, range.end]),
-            );
-        }
-        places.sort_unstable();
-        places.dedup();
-        let offsets = Offsets::of(self.string, &places);
-        let escaped = self.string.escaped();
-        let Some(place) = span(body, escaped) else {
-            return;
-        };
-        let map = |range: &Range<usize>| offsets.get(range.start)..offsets.get(range.end);
-        let within = |range: Range<usize>| place.start + range.start..place.start + range.end;
-        for change in changes {
-            match change {
-                Change::Cut(at) => edits.replace(within(map(&at)), ""),
-                Change::Move(to, from, less) => {
-                    let less: Vec<_> = less.iter().map(map).collect();
-                    edits.replace(within(map(&to)), without(escaped, map(&from), &less));
-                }
-            }
-        }
-    }
-
-    /// What changes in a group, whose chunks are numbered from `first`.
-    fn changes(&self, group: &Group, first: usize, pick: &Pick, changes: &mut Vec<Change>) {
-        let numbers = first..first + group.blocks.len();
-        let wholes: Vec<Range<usize>> = group
-            .blocks
-            .iter()
-            .map(|block| block.whole.clone())
-            .collect();
-        let stays: Vec<bool> = pick.stays.get(numbers.clone()).unwrap_or(&[]).to_vec();
-        let mut gone = cuts(&wholes, &stays);
-        if !group.enclosed && !stays.contains(&true) {
-            gone = gone.into_iter().map(|cut| self.with_line(cut)).collect();
-        }
-        changes.extend(gone.into_iter().map(Change::Cut));
-        // Which chunk stands in the place of which.
-        let ranked = pick
-            .ranked
-            .iter()
-            .copied()
-            .filter(|at| numbers.contains(at));
-        for (slot, number) in numbers
-            .clone()
-            .filter(|at| pick.stays.get(*at) == Some(&true))
-            .zip(ranked)
-        {
-            let (Some(to), Some(from)) = (
-                group.blocks.get(slot - first),
-                group.blocks.get(number - first),
-            ) else {
-                continue;
-            };
-            // What is escaped in the text (JSON) is never cut inside.
-            let start = from.inner.as_ref().map_or(0, |inner| inner.start);
-            let less = pick.extra(number).iter().filter(|_| from.inner.is_some());
-            let less = less.map(|range| start + range.start..start + range.end);
-            if slot == number {
-                changes.extend(less.map(Change::Cut));
-            } else {
-                changes.push(Change::Move(
-                    to.whole.clone(),
-                    from.whole.clone(),
-                    less.collect(),
-                ));
-            }
-        }
-    }
-
-    /// A cut of whole lines takes the end of the last line with it.
-    fn with_line(&self, cut: Range<usize>) -> Range<usize> {
-        let before = self.text.get(..cut.start).unwrap_or("");
-        let behind = self.text.get(cut.end..).unwrap_or("");
-        let rest = behind.trim_start_matches([' ', '\t', '\r']);
-        match rest.strip_prefix('\n') {
-            Some(next) if before.is_empty() || before.ends_with('\n') => {
-                cut.start..self.text.len() - next.len()
-            }
-            _ => cut,
-        }
-    }
-}
-
-/// The `range` of `text` without the ranges `less` in it, which are in order.
-fn without(text: &str, range: Range<usize>, less: &[Range<usize>]) -> String {
-    let mut out = String::with_capacity(range.len());
-    let mut from = range.start;
-    for cut in less {
-        out.push_str(text.get(from..cut.start).unwrap_or(""));
-        from = cut.end;
-    }
-    out.push_str(text.get(from..range.end).unwrap_or(""));
-    out
 }

@@ -14,9 +14,9 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 /// Words of a shingle.
 const SHINGLE: usize = 3;
-/// Shingles that are compared in one call at most; what is left is taken as different. Only texts
+/// Steps of comparisons per shingle at most; what is left then is taken as different. Only texts
 /// made for it come near.
-const MAX_WORK: usize = 4_000_000;
+const MAX_WORK: usize = 32;
 
 /// Words that turn a sentence around.
 const NEGATIONS: [&str; 8] = [
@@ -27,15 +27,16 @@ const NEGATIONS: [&str; 8] = [
 /// that stays.
 #[must_use]
 pub(super) fn duplicates(texts: &[&str], threshold: f64) -> Vec<bool> {
-    let mut left = MAX_WORK;
+    let prints: Vec<Print> = texts.iter().map(|text| Print::of(text)).collect();
+    let all: usize = prints.iter().map(|print| print.shingles.len()).sum();
+    let mut left = all.saturating_mul(MAX_WORK);
     let mut kept: Vec<Print> = Vec::new();
     // A shingle → the kept texts in whose prefix it is.
     let mut index: FxHashMap<u64, Vec<usize>> = FxHashMap::default();
     // Which text a kept one was last compared with.
     let mut compared: Vec<usize> = Vec::new();
     let mut is_duplicate = Vec::with_capacity(texts.len());
-    for (turn, text) in texts.iter().enumerate() {
-        let print = Print::of(text);
+    for (turn, print) in prints.into_iter().enumerate() {
         let prefix = print.prefix(threshold);
         let sharing = prefix
             .iter()

@@ -46,6 +46,16 @@ pub(super) fn question(text: &str, chunks: Option<Range<usize>>) -> String {
     found.map_or_else(String::new, |part| tail(part.trim()).to_owned())
 }
 
+/// What is asked in several texts of one message, of which some ask nothing.
+pub(super) fn joined(asked: &[String]) -> String {
+    let asked: Vec<&str> = asked
+        .iter()
+        .map(|text| text.trim())
+        .filter(|text| !text.is_empty())
+        .collect();
+    tail(&asked.join("\n")).to_owned()
+}
+
 /// What stands behind the last label, up to a line that asks for the answer.
 fn labelled(part: &str) -> Option<&str> {
     let mut found = None;

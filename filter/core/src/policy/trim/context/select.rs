@@ -81,6 +81,8 @@ fn scores(
         let ask = Ask {
             question: &retrieval.question,
             chunks: &texts,
+            indices: of,
+            message: retrieval.message,
             by,
             current: retrieval.current,
         };

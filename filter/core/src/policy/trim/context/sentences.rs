@@ -9,11 +9,13 @@ use std::ops::Range;
 
 use rustc_hash::FxHashSet;
 
+use crate::policy::trim::sentences::{Sentence, list_mark, sentences};
+
 /// Letters of a word from which it tells something: shorter ones are mostly grammar.
 const MIN_WORD: usize = 4;
 
 /// What only code, tables and markup have.
-const NO_PROSE: [&str; 7] = ["```", "</", "/>", "{\"", "| ", " |", "\t"];
+const NO_PROSE: [&str; 5] = ["</", "/>", "{\"", " | ", "\t"];
 
 /// Words of four letters and more that stand in any sentence.
 const COMMON: [&str; 40] = [
@@ -23,95 +25,85 @@ const COMMON: [&str; 40] = [
     "then", "there", "these", "they", "this", "those", "what", "with",
 ];
 
-/// Parts of `text` that can be left out where `question` is asked, in order, each a sentence with
-/// the space behind it.
+/// Parts of `text` that can be left out where `question` is asked, in order, each of whole sentences
+/// with the white space on one side.
 pub(super) fn extra(text: &str, question: &str) -> Vec<Range<usize>> {
+    let sentences = sentences(text);
+    let is_odd = NO_PROSE.iter().any(|sign| text.contains(sign)) || text.contains("\n    ");
+    if is_odd || sentences.iter().any(|sentence| sentence.verbatim) {
+        return Vec::new();
+    }
     let mut asked = FxHashSet::default();
     words(question, |word| {
         asked.insert(word.to_owned());
     });
-    if NO_PROSE.iter().any(|sign| text.contains(sign)) || text.contains("\n    ") {
-        return Vec::new();
-    }
-    let sentences = sentences(text);
-    let relevant: Vec<bool> = sentences
-        .iter()
-        .map(|place| {
-            let mut shares = false;
-            words(text.get(place.clone()).unwrap_or(""), |word| {
-                shares |= asked.contains(word)
-            });
-            shares
-        })
-        .collect();
+    let says = |sentence: &Sentence| text.get(sentence.at.clone()).unwrap_or("");
+    let shares = |sentence: &Sentence| {
+        let mut shares = false;
+        words(says(sentence), |word| shares |= asked.contains(word));
+        shares
+    };
+    let relevant: Vec<bool> = sentences.iter().map(shares).collect();
     if !relevant.contains(&true) {
         return Vec::new();
     }
-    let near = |at: usize| {
-        let around = at.saturating_sub(1)..(at + 2).min(relevant.len());
-        at == 0
-            || relevant
-                .get(around)
-                .is_some_and(|around| around.contains(&true))
+    let stays = |(at, sentence): (usize, &Sentence)| {
+        let around = relevant.get(at.saturating_sub(1)..(at + 2).min(relevant.len()));
+        at == 0 || around.is_some_and(|around| around.contains(&true)) || !is_whole(says(sentence))
     };
-    let droppable = |(at, place): (usize, &Range<usize>)| {
-        (!near(at) && is_sentence(text, place)).then(|| place.clone())
-    };
-    sentences.iter().enumerate().filter_map(droppable).collect()
+    let stays: Vec<bool> = sentences.iter().enumerate().map(stays).collect();
+    cuts(text, &sentences, &stays)
 }
 
-/// `text` in sentences, each with the space behind it; the end of a line ends one.
-fn sentences(text: &str) -> Vec<Range<usize>> {
-    let bytes = text.as_bytes();
+/// Cuts of the sentences that do not stay: of those in one paragraph that follow each other in one.
+fn cuts(text: &str, sentences: &[Sentence], stays: &[bool]) -> Vec<Range<usize>> {
+    let start_of = |at: usize| {
+        sentences
+            .get(at)
+            .map_or(text.len(), |sentence| sentence.at.start)
+    };
+    let end_of = |at: usize| {
+        sentences
+            .get(at)
+            .map_or(text.len(), |sentence| sentence.at.end)
+    };
+    // Whether a paragraph or line ends behind that sentence.
+    let ends = |at: usize| {
+        let gap = text.get(end_of(at)..start_of(at + 1)).unwrap_or("");
+        at + 1 >= sentences.len() || gap.contains('\n')
+    };
+    let goes = |at: usize| stays.get(at) == Some(&false);
     let mut found = Vec::new();
-    let mut start = 0;
     let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
+    while at < sentences.len() {
+        let first = at;
         at += 1;
-        let ends = match byte {
-            b'\n' => true,
-            b'.' | b'!' | b'?' => {
-                bytes.get(at).is_some_and(u8::is_ascii_whitespace) && !abbreviates(text, start, at)
-            }
-            _ => false,
-        };
-        if ends {
-            while bytes.get(at).is_some_and(u8::is_ascii_whitespace) {
-                at += 1;
-            }
-            found.push(start..at);
-            start = at;
+        if !goes(first) {
+            continue;
         }
-    }
-    if start < text.len() {
-        found.push(start..text.len());
+        while goes(at) && !ends(at - 1) {
+            at += 1;
+        }
+        let last = at - 1;
+        // The first sentence stays, so there is one before. The space before goes along, but where
+        // a paragraph begins with what goes it begins with what is behind it then.
+        let before = first.saturating_sub(1);
+        found.push(if ends(before) && !ends(last) {
+            start_of(first)..start_of(last + 1)
+        } else {
+            end_of(before)..end_of(last)
+        });
     }
     found
 }
 
-/// Whether the full stop that ends at `end` stands for letters: `Dr.`, `e.g.`, `J.`, or the next
-/// word goes on in small letters.
-fn abbreviates(text: &str, start: usize, end: usize) -> bool {
-    let goes_on = text
-        .get(end..)
-        .and_then(|rest| rest.trim_start().chars().next())
-        .is_some_and(char::is_lowercase);
-    let word = text
-        .get(start..end.saturating_sub(1))
-        .and_then(|sentence| sentence.rsplit(char::is_whitespace).next())
-        .unwrap_or("");
-    let short = word.chars().count() <= 3 && word.starts_with(char::is_uppercase);
-    goes_on || short || word.contains('.')
-}
-
-/// Whether what stands at `place` is a sentence of prose: it begins as one and ends as one.
-fn is_sentence(text: &str, place: &Range<usize>) -> bool {
-    let sentence = text.get(place.clone()).unwrap_or("").trim_end();
-    let begins = sentence
-        .starts_with(|c: char| c.is_uppercase() || c.is_ascii_digit() || "\"'“(".contains(c));
-    let ends = sentence.ends_with(['.', '!', '?', '"', '”', ')']);
-    // A line break inside a list of short lines is its shape.
-    begins && ends && sentence.split_whitespace().count() >= 3
+/// Whether it begins and ends as a sentence does; what does not may be a line of anything.
+fn is_whole(sentence: &str) -> bool {
+    let begins = sentence.starts_with(|c: char| {
+        !c.is_lowercase() && (c.is_alphanumeric() || "\"'“„«(¿¡".contains(c))
+    });
+    let ends = sentence.ends_with(|c: char| ".!?…。！？।؟\"”»)」".contains(c));
+    begins && ends && list_mark(sentence).is_none()
 }
 
 /// The words that tell something, in small letters, without a plural's `s`.
@@ -157,7 +149,12 @@ mod tests {
         assert_eq!(
             left(CHUNK, "How long is the warranty?"),
             "The X200 is a printer of Acme Inc. and was shown in 2019. Dr. Ho designed it. Its warranty \
-             lasts two years. Batteries are excluded. "
+             lasts two years. Batteries are excluded."
+        );
+        let paragraphs = "It is old.\n\nOne thing. The warranty is long. Two things. Three things.\n\nFour things. Five.\n\nSix things.";
+        assert_eq!(
+            left(paragraphs, "warranty"),
+            "It is old.\n\nOne thing. The warranty is long. Two things."
         );
     }
 
@@ -181,9 +178,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_goes_are_whole_parts_in_order(text in "([A-Z]?[a-c]{1,5}[.!?,]? ?\n?|warranty ){0,40}") {
+        fn what_goes_are_whole_parts_in_order(text in "([A-Z]?[a-c]{1,5}[.!?,]?[ \n]|warranty ){0,40}") {
             let ranges = extra(&text, "warranty");
             let mut from = 0;
+            prop_assert_eq!(left(&text, "nothing"), text.as_str());
             for range in ranges {
                 prop_assert!(range.start >= from && text.get(range.clone()).is_some());
                 prop_assert!(!text[range.clone()].contains("warranty"));

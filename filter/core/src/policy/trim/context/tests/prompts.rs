@@ -435,7 +435,7 @@ fn sentences_go_inside_of_chunks_where_that_is_asked_for() {
     };
     assert_eq!(
         after(&prompt, &policy),
-        prompt.replacen("The box is blue. It weighs a lot.", "", 1)
+        prompt.replacen(" The box is blue. It weighs a lot.", "", 1)
     );
     let off = Policy {
         extra: false,
