@@ -91,8 +91,8 @@ fn the_sidecar_takes_the_configs_that_users_start_from() -> Result<()> {
         "{} is missing; cargo xtask dist",
         sluice.display()
     );
-    let examples =
-        ["examples/docker/sluice.yaml", "examples/retrieval.yaml"].map(|it| root().join(it));
+    let examples = ["docker/sluice.yaml", "retrieval.yaml", "context.yaml"]
+        .map(|it| root().join("examples").join(it));
     for config in std::iter::once(shown).chain(examples) {
         let output = Command::new(&sluice)
             .arg("check")

@@ -208,6 +208,13 @@ pub fn fixed(text: &str) -> Result<(), String> {
 }
 
 impl Template {
+    /// Names all that it says and does: what a cache key must have in it where a caller asked for
+    /// it. (A route's own is in the route's digest.)
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        *blake3::hash(format!("{self:?}").as_bytes()).as_bytes()
+    }
+
     /// Holds the question against its limit: as soon as the request is read, while it can still be
     /// refused or go another way.
     ///

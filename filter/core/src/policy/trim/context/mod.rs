@@ -61,6 +61,17 @@ pub struct Policy {
     pub extra: bool,
 }
 
+impl Policy {
+    /// With no more tokens than `tokens`: what a template leaves room for.
+    #[must_use]
+    pub fn within(&self, tokens: Option<u64>) -> Policy {
+        Policy {
+            tokens: self.tokens.into_iter().chain(tokens).min(),
+            ..self.clone()
+        }
+    }
+}
+
 /// What tells which chunks are better.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -28,12 +28,10 @@ pub(super) fn select(
         let mut is_copy = is_copy.into_iter();
         left.retain(|_| is_copy.next() != Some(true));
     }
-    let few = policy.top_k.is_none_or(|k| left.len() <= k);
-    if few
-        && policy.tokens.is_none()
-        && policy.min_score.is_none()
-        && policy.order == Order::Original
-    {
+    let fits = policy.top_k.is_none_or(|k| left.len() <= k) && policy.tokens.is_none();
+    let ordered = policy.order == Order::Original;
+    // One alone stays however long it is.
+    if policy.min_score.is_none() && (left.len() < 2 || fits && ordered) {
         return left;
     }
     let (scores, by) = scores(retrieval, &left, policy.rank, judge);

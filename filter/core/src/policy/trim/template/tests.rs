@@ -219,6 +219,62 @@ fn a_question_over_its_limit_is_told_and_never_cut() {
 }
 
 #[test]
+fn a_conversation_of_many_messages_is_framed_soon() {
+    let one = r#"{"role":"system","content":"S"},{"role":"user","content":"Q"},{"role":"assistant","content":"A"}"#;
+    let body = format!(
+        r#"{{"messages":[{},{{"role":"user","content":"Last"}}]}}"#,
+        vec![one; 30_000].join(",")
+    );
+    let framed = Template {
+        client_system: ClientSystem::Drop,
+        ..template("{{memory}}\n{{question}}")
+    };
+    let start = std::time::Instant::now();
+    let out = rendered(&framed, &OpenAiChat, &body, "");
+    assert_eq!(out.matches("\"role\"").count(), 2);
+    assert!(
+        start.elapsed() < std::time::Duration::from_secs(30),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn whatever_differs_in_a_template_is_in_its_digest() {
+    let one = template(USER);
+    let others = [
+        Template {
+            name: "u".into(),
+            ..one.clone()
+        },
+        Template {
+            system: None,
+            ..one.clone()
+        },
+        template("{{question}}"),
+        Template {
+            limits: SlotLimits {
+                memory: Some(1),
+                ..SlotLimits::default()
+            },
+            ..one.clone()
+        },
+        Template {
+            client_system: ClientSystem::Drop,
+            ..one.clone()
+        },
+        Template {
+            over: Over::Shadow,
+            ..one.clone()
+        },
+    ];
+    for other in others {
+        assert_ne!(one.digest(), other.digest(), "{other:?}");
+    }
+    assert_eq!(one.digest(), template(USER).digest());
+}
+
+#[test]
 fn unknown_slots_are_faults_and_other_braces_are_text() {
     assert_eq!(
         Frame::parse("{{question}} {{ history }}").unwrap_err(),

@@ -1,8 +1,12 @@
 //! What holds for any text.
 
 use proptest::prelude::*;
+use serde_json::{Value, json};
+use sluice_wire::Over;
 
 use super::*;
+use crate::formats::{AnthropicMessages, OpenAiCompletions, OpenAiResponses};
+use crate::policy::trim::template::{ClientSystem, Frame, SlotLimits, Template};
 
 fn marker() -> impl Strategy<Value = Marker> {
     let (sign, signs) = Fence::line("---").unwrap();
@@ -119,7 +123,129 @@ fn found(text: &str, policy: &Policy) -> Vec<std::ops::Range<usize>> {
         .collect()
 }
 
+/// A message's content: a text, or parts of every kind, some of which are odd.
+fn content() -> impl Strategy<Value = Value> {
+    let part = prop_oneof![
+        3 => text().prop_map(|text| json!({"type": "text", "text": text})),
+        1 => text().prop_map(|text| json!({"type": "input_text", "text": text})),
+        1 => text().prop_map(|text| json!({"type": "tool_result", "tool_use_id": "t", "content": text})),
+        1 => text().prop_map(|text| json!({"type": "tool_result", "content": [{"type": "text", "text": text}]})),
+        1 => text().prop_map(|text| json!({"type": "document", "source": {"type": "text", "data": text}})),
+        1 => Just(json!({"type": "image_url", "image_url": {"url": "u"}})),
+        1 => Just(json!({"type": "later", "content": [1, null]})),
+        1 => Just(json!("bare")),
+        1 => Just(json!(null)),
+    ];
+    prop_oneof![
+        text().prop_map(Value::from),
+        prop::collection::vec(part, 0..4).prop_map(Value::from),
+        Just(json!(null)),
+        Just(json!(7)),
+    ]
+}
+
+/// A body of one of the APIs that generate.
+fn body() -> impl Strategy<Value = (&'static dyn Format, String)> {
+    let role = prop_oneof![
+        Just("user"),
+        Just("user"),
+        Just("assistant"),
+        Just("system"),
+        Just("tool"),
+        Just("odd")
+    ];
+    let message = prop_oneof![
+        8 => (role, content()).prop_map(|(role, content)| json!({"role": role, "content": content})),
+        1 => Just(json!({"type": "function_call_output", "call_id": "c", "output": "<d>x</d>"})),
+        1 => Just(json!("bare")),
+    ];
+    let given = prop_oneof![
+        2 => Just(None),
+        1 => prop::collection::vec(text(), 0..4).prop_map(|texts| Some(json!(texts))),
+        1 => Just(Some(json!([{"text": "a {{context}}", "score": 1}]))),
+        1 => Just(Some(json!(5))),
+    ];
+    let texts = prop::collection::vec(text(), 1..3);
+    (
+        0..4_usize,
+        prop::collection::vec(message, 0..6),
+        content(),
+        given,
+        texts,
+    )
+        .prop_map(|(format, messages, system, given, texts)| {
+            let (format, mut body): (&dyn Format, Value) = match format {
+                0 => (&OpenAiChat, json!({"messages": messages, "model": "m"})),
+                1 => (
+                    &OpenAiResponses,
+                    json!({"input": messages, "instructions": system}),
+                ),
+                2 => (
+                    &AnthropicMessages,
+                    json!({"messages": messages, "system": system, "max_tokens": 1}),
+                ),
+                _ => (&OpenAiCompletions, json!({"prompt": texts})),
+            };
+            if let Some(given) = given {
+                body["sluice_context"] = given;
+            }
+            (format, body.to_string())
+        })
+}
+
+/// Every string in a JSON value, in order.
+fn strings(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text.clone()],
+        Value::Array(list) => list.iter().flat_map(strings).collect(),
+        Value::Object(map) => map.values().flat_map(strings).collect(),
+        _ => Vec::new(),
+    }
+}
+
 proptest! {
+    #[test]
+    fn any_body_of_any_api_stays_one_and_has_no_field_of_ours((format, body) in body(), policy in policy(), frames in any::<bool>(), drops in any::<bool>()) {
+        let request = format.parse(&body).unwrap();
+        let Ok(found) = Found::of(&request, Some(&policy)) else {
+            prop_assert!(body.contains("\"sluice_context\":5"));
+            return Ok(());
+        };
+        let chosen = found.choose(&policy, &mut Words::default(), &[]);
+        let sent = chosen.edits.apply(&body);
+        let trimmed = format.parse(&sent).unwrap();
+        prop_assert!(trimmed.fields.get(FIELD).is_none());
+        prop_assert_eq!(trimmed.messages.len(), request.messages.len());
+        prop_assert_eq!(trimmed.system.len(), request.system.len());
+        let given = chosen.given.unwrap_or_default();
+        let edits = if frames {
+            let template = Template {
+                name: "t".into(),
+                system: Some("S".into()),
+                user: Frame::parse("{{context}} {{memory}} {{question}} !").unwrap(),
+                limits: SlotLimits::default(),
+                client_system: if drops { ClientSystem::Drop } else { ClientSystem::Keep },
+                over: Over::Reject,
+            };
+            let Ok(edits) = template.render(&trimmed, format, &given, &mut |text| text.len() as u64) else {
+                return Ok(());
+            };
+            edits
+        } else {
+            let Ok(edits) = super::super::given::place(&trimmed, format, &given) else {
+                return Ok(());
+            };
+            edits
+        };
+        let placed = edits.apply(&sent);
+        let value = serde_json::from_str::<Value>(&placed);
+        prop_assert!(value.is_ok(), "{}", placed);
+        prop_assert!(format.parse(&placed).is_ok(), "{}", placed);
+        if !given.is_empty() {
+            prop_assert!(strings(&value.unwrap()).iter().any(|text| text.contains(&given)), "{}", placed);
+        }
+    }
+
     #[test]
     fn what_is_sent_is_a_part_of_what_came(text in text(), policy in policy()) {
         let out = after(&text, &policy);
