@@ -136,7 +136,7 @@ impl App {
             .map(|link| Publisher::new(link.clone(), &ledger, config.retention));
         let relevance = semantic
             .as_ref()
-            .map(|it| Scorer::new(it.engine().clone(), it.text_memory()))
+            .map(|it| Scorer::new(it.engine().clone(), it.text_options()))
             .transpose()
             .map_err(semantic::OpenError::Engine)?;
         let mut app = App {

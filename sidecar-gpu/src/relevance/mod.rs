@@ -29,19 +29,30 @@ use self::later::Later;
 use crate::semantic::Row;
 use crate::text::cut;
 
-/// Most tokens in a batch: a text waits for the batch that it finds running, and more together are
-/// hardly faster on a CPU.
+/// Most tokens in a batch, for each thread of the model: a text waits for the batch that it finds
+/// running, and more together are hardly faster on a CPU. One text is one thread's work.
 const BATCH_TOKENS: usize = 256;
 /// Most texts that wait for a batch: beyond, requests are told that theirs are not known.
 const WAITING: usize = 512;
-/// Texts of one request that wait for a batch at the same time. They are tokenized when their turn
-/// comes to wait, about a millisecond each, on the thread that serves the request.
+/// Texts of one request that wait for a batch at the same time, and so many more for each further
+/// thread. They are tokenized when their turn comes to wait, about a millisecond each, on the thread
+/// that serves the request.
 const AT_ONCE: usize = 4;
-/// Bytes of texts that are embedded together behind answers: about [`BATCH_TOKENS`] of them, so that
-/// a request's own wait for one batch.
+const AT_ONCE_MORE: usize = 2;
+/// Bytes of texts that are embedded together behind answers, for each thread: about [`BATCH_TOKENS`]
+/// of them, so that a request's own wait for one batch.
 const BEHIND: usize = 1024;
 /// What a vector costs beside its parts: its key, moka's nodes, what allocation adds.
 const OVERHEAD: usize = 256;
+
+/// How much may be remembered, and what works on the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// Bytes of vectors, those used last.
+    pub(crate) bytes: u64,
+    /// Threads of the model.
+    pub(crate) threads: usize,
+}
 
 /// Which text of whom, as which model reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -99,19 +110,21 @@ pub(crate) struct Scorer {
     secret: [u8; blake3::KEY_LEN],
     later: Later,
     behind: AtomicU64,
+    threads: usize,
 }
 
 impl Scorer {
-    /// One on `engine` that remembers vectors of at most `bytes`, those used last.
+    /// One on `engine` that remembers nothing yet.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub(crate) fn new(engine: Arc<dyn Engine>, bytes: u64) -> Result<Self, EngineError> {
+    pub(crate) fn new(engine: Arc<dyn Engine>, options: Options) -> Result<Self, EngineError> {
+        let Options { bytes, threads } = options;
         let weight = engine.info().dimensions.saturating_add(OVERHEAD);
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
         let secret = *blake3::hash(engine.info().revision.as_bytes()).as_bytes();
         let options = BatcherOptions {
-            max_tokens: BATCH_TOKENS,
+            max_tokens: BATCH_TOKENS.saturating_mul(threads),
             max_waiting: WAITING,
             ..BatcherOptions::default()
         };
@@ -125,6 +138,7 @@ impl Scorer {
             secret,
             later: Later::default(),
             behind: AtomicU64::new(0),
+            threads: threads.max(1),
         })
     }
 
@@ -171,7 +185,7 @@ impl Scorer {
                 let text = at.and_then(|at| texts.get(at)).unwrap_or(question);
                 (at, self.embed(id, text).await)
             })
-            .buffer_unordered(AT_ONCE);
+            .buffer_unordered(AT_ONCE + AT_ONCE_MORE * (self.threads - 1));
         while Instant::now() < until
             && let Ok(Some((at, row))) = timeout_at(until, embedding.next()).await
         {
@@ -219,7 +233,7 @@ impl Scorer {
 
     async fn catch_up(self: Arc<Self>) {
         loop {
-            let group = self.later.next(BEHIND);
+            let group = self.later.next(BEHIND.saturating_mul(self.threads));
             if group.is_empty() {
                 return;
             }

@@ -12,6 +12,8 @@ const LONG: Duration = Duration::from_secs(60);
 struct Model {
     echo: Echo,
     read: Mutex<Vec<Vec<u32>>>,
+    /// Texts of each batch.
+    batches: Mutex<Vec<usize>>,
     gate: Option<Mutex<Receiver<()>>>,
     /// Most words of a text.
     words: usize,
@@ -23,8 +25,9 @@ impl Model {
         Model {
             echo: Echo::new(64),
             read: Mutex::default(),
+            batches: Mutex::default(),
             gate: None,
-            words: 100,
+            words: 200,
             fails: false,
         }
     }
@@ -77,6 +80,7 @@ impl Engine for Model {
         if self.fails {
             return Err(EngineError::Device("it is gone".to_owned()));
         }
+        self.batches.lock().unwrap().push(texts.len());
         let mut read = self.read.lock().unwrap();
         read.extend(texts.iter().map(|text| text.to_vec()));
         self.echo.embed_tokens(texts)
@@ -91,8 +95,13 @@ impl Engine for Model {
     }
 }
 
+const OPTIONS: Options = Options {
+    bytes: 1 << 20,
+    threads: 1,
+};
+
 fn scorer(model: &Arc<Model>) -> Arc<Scorer> {
-    Arc::new(Scorer::new(model.clone(), 1 << 20).unwrap())
+    Arc::new(Scorer::new(model.clone(), OPTIONS).unwrap())
 }
 
 fn comparison(tenant: &str, texts: &[String]) -> Comparison {
@@ -260,12 +269,49 @@ async fn a_model_that_fails_leaves_texts_unknown_and_is_not_asked_behind() {
 #[tokio::test]
 async fn vectors_take_no_more_than_their_bytes() {
     let room = 10;
-    let scorer = Scorer::new(Arc::new(Model::new()), room * (64 + OVERHEAD as u64)).unwrap();
+    let options = Options {
+        bytes: room * (64 + OVERHEAD as u64),
+        ..OPTIONS
+    };
+    let scorer = Scorer::new(Arc::new(Model::new()), options).unwrap();
     let scorer = Arc::new(scorer);
     compare(&scorer, &comparison("acme", &texts(100))).await;
     let size = scorer.size();
     assert!((1..=room).contains(&size.entries), "{size:?}");
     assert!(size.bytes <= room * (64 + OVERHEAD as u64), "{size:?}");
+}
+
+#[tokio::test]
+async fn each_thread_of_the_model_has_a_text_to_work_on() {
+    for (threads, together) in [(1, 1), (2, 3)] {
+        let (model, opens) = Model::gated();
+        let model = Arc::new(model);
+        let options = Options { threads, ..OPTIONS };
+        let scorer = Arc::new(Scorer::new(model.clone(), options).unwrap());
+        let long: Vec<String> = texts(3)
+            .iter()
+            .map(|text| format!("{text} {}", "and ".repeat(148)))
+            .collect();
+        let asks = |texts: &[String]| {
+            let (scorer, asked) = (scorer.clone(), comparison("acme", texts));
+            tokio::spawn(async move { compare(&scorer, &asked).await })
+        };
+        // The question is known, and the model at work.
+        opens.send(()).unwrap();
+        asks(&[]).await.unwrap();
+        let first = asks(&texts(1));
+        while scorer.batcher.stats().running < 1 {
+            tokio::task::yield_now().await;
+        }
+        let then = asks(&long);
+        while scorer.batcher.stats().waiting < 3 {
+            tokio::task::yield_now().await;
+        }
+        drop(opens);
+        first.await.unwrap();
+        then.await.unwrap();
+        assert_eq!(model.batches.lock().unwrap()[..3], [1, 1, together]);
+    }
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ use super::threshold::{Found, Judged, Thresholds};
 use super::{DEFAULT_THRESHOLD, MAX_BYTES, Question, Reading, Verdict, Vocabulary, judge};
 use crate::cache::Key;
 use crate::config::Semantic;
+use crate::relevance;
 use crate::store::{Link, StoreError};
 
 /// Bytes of vectors kept of the questions asked last: an answer that comes is stored with the
@@ -77,7 +78,7 @@ pub struct SemanticCache {
     /// Its turn: one answer is embedded at a time.
     judge: tokio::sync::Mutex<()>,
     bounds: Bounds,
-    texts: u64,
+    texts: relevance::Options,
     thresholds: Thresholds,
     shared: Option<Shared>,
 }
@@ -163,7 +164,10 @@ impl SemanticCache {
             judging: Semaphore::new(JUDGING),
             judge: tokio::sync::Mutex::default(),
             bounds,
-            texts: config.texts,
+            texts: relevance::Options {
+                bytes: config.texts,
+                threads: config.threads,
+            },
             thresholds: Thresholds::default(),
             shared: None,
         })
@@ -234,8 +238,8 @@ impl SemanticCache {
         self.batcher.engine()
     }
 
-    /// Most bytes for the vectors of texts that are no questions of this cache.
-    pub(crate) fn text_memory(&self) -> u64 {
+    /// How texts are to be compared that are no questions of this cache.
+    pub(crate) fn text_options(&self) -> relevance::Options {
         self.texts
     }
 
