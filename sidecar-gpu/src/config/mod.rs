@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use sluice_core::config::{Mode, Plan, RoutePlan};
+use sluice_core::config::{Mode, Plan, RoutePlan, Trimming};
+use sluice_core::policy::trim::context::Rank;
 
 use document::Document;
 
@@ -158,20 +159,35 @@ impl Config {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.plan.warnings.clone();
-        let routes = self.plan.routes.iter().map(|(_, route)| route);
-        let asks =
-            |route: &RoutePlan| route.cache.mode != Mode::Off && route.cache.semantic.is_some();
-        if self.serve.semantic.is_none()
-            && std::iter::once(&self.plan.default).chain(routes).any(asks)
-        {
+        if self.serve.semantic.is_some() {
+            return warnings;
+        }
+        let any = |asks: fn(&RoutePlan) -> bool| {
+            let routes = self.plan.routes.iter().map(|(_, route)| route);
+            std::iter::once(&self.plan.default).chain(routes).any(asks)
+        };
+        if any(|route| route.cache.mode != Mode::Off && route.cache.semantic.is_some()) {
             warnings.push(
                 "cache.semantic: without serve.semantic the sidecar has no model to compare \
                  questions by, and all of them are misses"
                     .to_owned(),
             );
         }
+        if any(|route| route.trim.mode != Mode::Off && ranks_by_meaning(&route.trim)) {
+            warnings.push(
+                "trim.context.rank: without serve.semantic the sidecar has no model to compare \
+                 chunks by, and words rank them"
+                    .to_owned(),
+            );
+        }
         warnings
     }
+}
+
+/// Whether chunks are to be ranked by meaning alone: a mix takes what there is.
+fn ranks_by_meaning(trim: &Trimming) -> bool {
+    let context = trim.context.as_ref();
+    context.is_some_and(|context| context.rank == Rank::Embeddings)
 }
 
 /// Reads and validates the config file at `path`.

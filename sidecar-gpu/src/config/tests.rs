@@ -347,6 +347,34 @@ fn questions_that_nobody_can_compare_are_warned_of() {
 }
 
 #[test]
+fn chunks_that_nobody_can_rank_by_meaning_are_warned_of() {
+    let warned = |trim: &str| {
+        let text = format!("sidecar: {{cluster: s, secret: x}}\n{trim}");
+        let warnings = parse(&text, false, &env).unwrap().warnings();
+        warnings.iter().any(|it| it.contains("trim.context.rank"))
+    };
+    let context = |rank: &str| {
+        format!("trim: {{context: {{markers: [{{tag: doc}}], top_k: 5, rank: {rank}}}}}")
+    };
+    assert!(warned(&context("embeddings")));
+    assert!(warned(
+        "routes: [{name: a, match: {path: /a}, trim: {context: {markers: [{tag: doc}], top_k: 5, rank: embeddings}}}]"
+    ));
+    for quiet in [
+        "trim: {}".to_owned(),
+        context("bm25"),
+        context("mix"),
+        context("embeddings").replace("trim: {", "trim: {mode: off, "),
+        format!(
+            "{}\nserve: {{semantic: {{model: /m}}}}",
+            context("embeddings")
+        ),
+    ] {
+        assert!(!warned(&quiet), "{quiet}");
+    }
+}
+
+#[test]
 fn what_is_relayed_stays_on_this_machine() {
     let read = |relay: &str| {
         let text = format!("sidecar: {{cluster: s, secret: x}}\nserve: {{relay: {relay}}}");
