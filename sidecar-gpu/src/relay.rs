@@ -238,6 +238,15 @@ const OF_THE_HOP: [HeaderName; 9] = [
 ];
 
 fn strip(headers: &mut HeaderMap) {
+    let named = headers.get_all(header::CONNECTION).iter();
+    let named = named.filter_map(|value| value.to_str().ok());
+    let named: Vec<HeaderName> = named
+        .flat_map(|names| names.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
     for name in &OF_THE_HOP {
         headers.remove(name);
     }

@@ -97,7 +97,8 @@ fn request() -> (RelayRequest, Vec<u8>) {
             pair("authorization", "Bearer sk-caller"),
             pair("x-sluice-tier", "small"),
             pair("content-length", "9999"),
-            pair("connection", "close, x-secret"),
+            pair("connection", "close, X-Secret"),
+            pair("x-secret", "of this hop"),
         ],
         attempts: vec![attempt(TRIMMED, "seal-0"), attempt(WHOLE, "seal-1")],
     };
@@ -175,7 +176,7 @@ async fn an_attempt_that_is_answered_is_the_only_one_and_goes_as_the_caller_sent
     ] {
         assert_eq!(headers[name], value);
     }
-    assert!(!headers.contains_key("connection"));
+    assert!(!headers.contains_key("connection") && !headers.contains_key("x-secret"));
     assert!(!format!("{headers:?}").contains(SECRET), "the filter's own");
 }
 

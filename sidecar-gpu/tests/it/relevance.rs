@@ -179,6 +179,37 @@ async fn budgets_are_reserved_while_texts_are_compared() {
 }
 
 #[tokio::test]
+async fn who_hangs_up_while_texts_are_compared_gives_the_lease_back() {
+    let (sidecar, opens) = slow();
+    let leased = |n| {
+        let (mut request, texts) = compares(n, &TEXTS);
+        request.plans = vec![plan(Some(key(1)), vec![])];
+        request.cache.lease_ms = 60_000;
+        (request, texts)
+    };
+    let (request, texts) = leased(1);
+    let router = sidecar.router.clone();
+    let call = crate::common::post("/v1/admit", frame(&request, &texts));
+    let asking = tokio::spawn(tower::ServiceExt::oneshot(router, call));
+    let held = async |number| {
+        let what = format!("{number} leases are held");
+        crate::common::until(&what, async || {
+            sidecar.metrics_value("sluice_leases_held").await == Some(number)
+        })
+        .await;
+    };
+    held(1).await;
+    asking.abort();
+    held(0).await;
+    drop(opens);
+    let reply = sidecar.compare(&leased(2)).await;
+    assert!(
+        matches!(reply.verdict, Verdict::Go { lease: Some(_), .. }),
+        "{reply:?}"
+    );
+}
+
+#[tokio::test]
 async fn what_was_late_is_known_at_the_next_turn() {
     let (sidecar, opens) = slow();
     let mut asked = compares(1, &TEXTS);
