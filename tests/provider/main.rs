@@ -30,6 +30,10 @@ struct Args {
     /// Answer with about so many tokens instead of a plausible length.
     #[arg(long)]
     answer_tokens: Option<u64>,
+    /// Milliseconds after its last use that the front of a prompt is remembered and discounted; the
+    /// request header `x-provider-clock` says what time it is, else the clock does.
+    #[arg(long, default_value_t = 300_000)]
+    prefix_ms: u64,
     /// Largest request body in bytes.
     #[arg(long, default_value_t = 32 << 20)]
     max_body: usize,
@@ -52,6 +56,7 @@ async fn main() -> anyhow::Result<()> {
         tokens_per_second: args.tokens_per_second,
         counting: args.counting,
         answer_tokens: args.answer_tokens,
+        prefix_ms: args.prefix_ms,
         max_body: args.max_body,
     };
     let listener = TcpListener::bind(&args.listen).await;

@@ -9,6 +9,7 @@ mod books;
 mod compose;
 mod faults;
 mod models;
+mod prefixes;
 mod reply;
 mod server;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use tokio::sync::oneshot;
 pub use books::{Account, Stats};
 pub use faults::{Fault, HEADER as FAULT_HEADER};
 pub use models::{Catalog, Sold};
+pub use prefixes::CLOCK_HEADER;
 pub use tokens::Counting;
 
 /// How a provider behaves.
@@ -44,6 +46,8 @@ pub struct Config {
     pub counting: Counting,
     /// A fixed answer length instead of a plausible one.
     pub answer_tokens: Option<u64>,
+    /// Milliseconds after its last use that the front of a prompt is remembered.
+    pub prefix_ms: u64,
     /// Largest request body in bytes; beyond, 413.
     pub max_body: usize,
 }
@@ -56,6 +60,7 @@ impl Default for Config {
             tokens_per_second: 0,
             counting: Counting::Exact,
             answer_tokens: None,
+            prefix_ms: 5 * 60_000,
             max_body: 32 << 20,
         }
     }
@@ -107,6 +112,7 @@ pub(crate) struct State {
     config: Config,
     catalog: Catalog,
     tokens: tokens::Tokens,
+    prefixes: prefixes::Prefixes,
     books: books::Books,
     faults: faults::Faults,
     seen: Mutex<SeenLog>,
@@ -118,6 +124,7 @@ impl State {
         State {
             catalog: config.catalog.clone(),
             tokens: tokens::Tokens::new(config.counting),
+            prefixes: prefixes::Prefixes::new(config.prefix_ms),
             books: books::Books::new(),
             faults: faults::Faults::default(),
             seen: Mutex::default(),
@@ -151,7 +158,7 @@ impl State {
         *self.seen_log() = SeenLog::default();
         self.books.clear();
         self.faults.clear();
-        self.tokens.forget();
+        self.prefixes.forget();
     }
 
     fn seen_log(&self) -> std::sync::MutexGuard<'_, SeenLog> {

@@ -166,6 +166,17 @@ impl Catalog {
         }
     }
 
+    /// The shortest front of a prompt that Anthropic remembers for a model (its documentation of
+    /// prompt caching, late 2025).
+    #[must_use]
+    pub fn least_front(&self, model: &str) -> u64 {
+        match model {
+            _ if model.contains("haiku-4-5") || model.contains("opus-4-5") => 4096,
+            _ if model.contains("haiku") => 2048,
+            _ => 1024,
+        }
+    }
+
     /// What `usage` costs by list price; none when the price is not known.
     #[must_use]
     pub fn cost(&self, model: &str, usage: &Usage) -> Option<Usd> {

@@ -175,6 +175,7 @@ async fn api(Shared(state): Provider, request: Request) -> Response {
             body,
             owner: hash(key(&parts.headers)),
             number,
+            now_ms: clock(&parts.headers).unwrap_or_else(|| state.prefixes.now_ms()),
         }),
         Ok(other) => Err(Refusal::invalid(
             "",
@@ -209,6 +210,12 @@ fn seen(parts: &axum::http::request::Parts, body: &Bytes, trailers: HeaderMap) -
         body: body.clone(),
         trailers,
     }
+}
+
+/// What the client says it is, for the prefix caches.
+fn clock(headers: &HeaderMap) -> Option<u64> {
+    let told = headers.get(super::CLOCK_HEADER)?;
+    told.to_str().ok()?.parse().ok()
 }
 
 fn key(headers: &HeaderMap) -> Option<&str> {

@@ -214,6 +214,100 @@ async fn long_prompts_seen_before_are_discounted_in_steps_of_128() {
     assert_eq!(stats.total.picodollars, Some(list));
 }
 
+const MINUTE: u64 = 60_000;
+
+/// Sends a request at that time, and tells what was read from the prefix cache and written to it.
+async fn discount(provider: &Provider, path: &str, (body, at): (&Value, u64)) -> (u64, u64) {
+    let before = provider.stats().total;
+    let answer = reqwest::Client::new()
+        .post(format!("{}{path}", provider.url()))
+        .bearer_auth("sk-test")
+        .header("anthropic-version", "2023-06-01")
+        .header(CLOCK_HEADER, at)
+        .json(body)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+    let after = provider.stats().total;
+    (
+        after.cached - before.cached,
+        after.cache_write - before.cache_write,
+    )
+}
+
+/// About 1,400 tokens.
+fn manual() -> String {
+    "Every valve is closed by turning it clockwise until it stops. ".repeat(120)
+}
+
+#[tokio::test]
+async fn a_prefix_is_forgotten_a_while_after_its_last_use() {
+    let provider = provider().await;
+    let body = json!({"model": "gpt-4o", "messages": [{"role": "user", "content": manual()}]});
+    let read = async |at: u64| {
+        let asked = (&body, at * MINUTE);
+        discount(&provider, "/v1/chat/completions", asked).await.0 > 0
+    };
+    assert!(!read(100).await);
+    assert!(read(105).await);
+    assert!(read(110).await, "using it keeps it");
+    assert!(!read(116).await);
+}
+
+/// A conversation of so many exchanges with Claude, with marks at these messages.
+fn marked(exchanges: usize, marks: &[usize]) -> Value {
+    let mut messages = Vec::new();
+    for at in 0..2 * exchanges - 1 {
+        let mut block = json!({"type": "text", "text": format!("message {at}")});
+        if marks.contains(&at) {
+            block["cache_control"] = json!({"type": "ephemeral"});
+        }
+        let role = if at % 2 == 0 { "user" } else { "assistant" };
+        messages.push(json!({"role": role, "content": [block]}));
+    }
+    json!({"model": "claude-sonnet-4-5", "max_tokens": 5, "system": manual(), "messages": messages})
+}
+
+#[tokio::test]
+async fn claude_reads_up_to_a_mark_what_an_earlier_mark_wrote() {
+    let provider = provider().await;
+    let ask = async |body: &Value| discount(&provider, "/v1/messages", (body, MINUTE)).await;
+    assert_eq!(ask(&marked(1, &[])).await, (0, 0), "nothing without a mark");
+    let (read, first) = ask(&marked(1, &[0])).await;
+    assert_eq!(read, 0);
+    assert!(first > 1024, "{first}");
+    let (read, more) = ask(&marked(2, &[2])).await;
+    assert_eq!(read, first, "found looking back from a later mark");
+    assert!((1..40).contains(&more), "{more}");
+    // Of the twenty blocks that end at message 21, message 2 is the first.
+    assert_eq!(ask(&marked(12, &[21])).await.0, first + more);
+    provider.clear();
+    ask(&marked(1, &[0])).await;
+    assert_eq!(ask(&marked(12, &[22])).await.0, 0, "too far to look back");
+    assert_eq!(
+        ask(&marked(12, &[0, 22])).await.0 > 0,
+        true,
+        "it is there still"
+    );
+}
+
+#[tokio::test]
+async fn claude_neither_reads_nor_writes_what_is_too_short_and_takes_four_marks() {
+    let provider = provider().await;
+    let mut body = marked(1, &[0]);
+    body["model"] = json!("claude-haiku-4-5");
+    for _ in 0..2 {
+        assert_eq!(
+            discount(&provider, "/v1/messages", (&body, 1)).await,
+            (0, 0)
+        );
+    }
+    let refused = post(&provider, "/v1/messages", &marked(3, &[0, 1, 2, 3, 4])).await;
+    assert_eq!(refused.status(), 400);
+    assert!(refused.text().await.unwrap().contains("Found 5"));
+}
+
 #[tokio::test]
 async fn reasoning_counts_as_completion() {
     let provider = provider().await;

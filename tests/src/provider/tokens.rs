@@ -1,10 +1,9 @@
-//! Honest token counts, and the memory of prompts that earns the prefix discount.
+//! Honest token counts.
 
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash as _, Hasher as _};
+use std::hash::Hasher as _;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -29,18 +28,18 @@ const REMEMBER: usize = 256;
 /// Texts that are remembered; past it the memory starts anew.
 const MEMORY: usize = 4096;
 
-/// Counts and prefix memory of one provider.
+/// Counts of one provider.
 #[derive(Debug)]
 pub(crate) struct Tokens {
     counting: Counting,
     memory: Mutex<HashMap<u64, Arc<[Token]>>>,
-    seen: Mutex<HashMap<u64, Instant>>,
 }
 
-/// A prompt as tokens, with the places that `cache_control` marked.
+/// A prompt as tokens, with the places where a block ends and those that `cache_control` marked.
 #[derive(Debug, Default)]
 pub(crate) struct Prompt {
     pub(crate) tokens: Vec<Token>,
+    pub(crate) blocks: Vec<usize>,
     pub(crate) marks: Vec<usize>,
 }
 
@@ -51,9 +50,15 @@ impl Prompt {
         self.tokens.extend(std::iter::repeat_n(kind, count));
     }
 
-    /// The prefix so far is to be cached.
-    pub(crate) fn mark(&mut self) {
-        self.marks.push(self.tokens.len());
+    /// A block ends here; with `cache_control` the prefix so far is to be cached.
+    pub(crate) fn block(&mut self, block: &Value) {
+        self.blocks.push(self.tokens.len());
+        if block
+            .get("cache_control")
+            .is_some_and(|mark| !mark.is_null())
+        {
+            self.marks.push(self.tokens.len());
+        }
     }
 }
 
@@ -73,7 +78,6 @@ impl Tokens {
         Tokens {
             counting,
             memory: Mutex::default(),
-            seen: Mutex::default(),
         }
     }
 
@@ -114,65 +118,8 @@ impl Tokens {
         for tool in tools {
             prompt.overhead(8, "tool");
             self.add(prompt, &tool.get("function").unwrap_or(tool).to_string());
-            if tool.get("cache_control").is_some() {
-                prompt.mark();
-            }
+            prompt.block(tool);
         }
-    }
-
-    /// OpenAI's prefix cache: prompts from 1,024 tokens on, in steps of 128, kept for some
-    /// minutes. Returns the cached tokens of this prompt and remembers it.
-    pub(crate) fn cached_prefix(&self, owner: &str, prompt: &Prompt) -> u64 {
-        let ends = (1024..=prompt.tokens.len()).step_by(128);
-        let (cached, _) = self.prefixes(owner, &prompt.tokens, ends);
-        cached as u64
-    }
-
-    /// Anthropic's prompt cache: only up to a `cache_control` mark, from 1,024 tokens on. Returns
-    /// the tokens read from and written to the cache, as Claude counts them.
-    pub(crate) fn marked_prefix(&self, owner: &str, prompt: &Prompt) -> (u64, u64) {
-        let ends = prompt.marks.iter().copied();
-        let ends = ends.filter(|&end| claude(end) >= 1024);
-        let (read, last) = self.prefixes(owner, &prompt.tokens, ends);
-        let read = claude(read);
-        (read, claude(last).saturating_sub(read))
-    }
-
-    /// The longest prefix seen before, and the longest there is. All are remembered.
-    fn prefixes(
-        &self,
-        owner: &str,
-        tokens: &[Token],
-        ends: impl Iterator<Item = usize>,
-    ) -> (usize, usize) {
-        const KEPT: Duration = Duration::from_secs(300);
-        const MOST: usize = 1 << 16;
-        let now = Instant::now();
-        let mut hasher = DefaultHasher::new();
-        owner.hash(&mut hasher);
-        let (mut from, mut found, mut last) = (0, 0, 0);
-        let mut seen = lock(&self.seen);
-        if seen.len() > MOST {
-            seen.retain(|_, at| now.duration_since(*at) < KEPT);
-            if seen.len() > MOST {
-                seen.clear();
-            }
-        }
-        for end in ends {
-            tokens[from..end].hash(&mut hasher);
-            from = end;
-            last = end;
-            let before = seen.insert(hasher.finish(), now);
-            if before.is_some_and(|at| now.duration_since(at) < KEPT) {
-                found = end;
-            }
-        }
-        (found, last)
-    }
-
-    /// Forgets every prompt.
-    pub(crate) fn forget(&self) {
-        lock(&self.seen).clear();
     }
 }
 

@@ -17,8 +17,10 @@ pub(super) fn answer(call: &Call<'_>) -> Result<Reply, Refusal> {
     };
     call.check_temperature(1.0)?;
     let read = read(call)?;
-    let owner = format!("{model} {}", call.owner);
-    let (cached, cache_write) = call.state.tokens.marked_prefix(&owner, &read.prompt);
+    let owner = call.owner_of(&model);
+    let least = call.state.catalog.least_front(&model);
+    let asked = call.asked(&owner);
+    let (cached, cache_write) = call.state.prefixes.marked(asked, &read.prompt, least);
     let mut usage = Usage {
         prompt: claude(read.prompt.tokens.len()),
         cached,
@@ -174,6 +176,7 @@ fn read(call: &Call<'_>) -> Result<Read, Refusal> {
                     called.push(block["id"].clone());
                     tokens.add(&mut read.prompt, block["name"].as_str().unwrap_or_default());
                     tokens.add(&mut read.prompt, &block["input"].to_string());
+                    read.prompt.block(&block);
                 }
                 Some("tool_result") => {
                     if !called.contains(&block["tool_use_id"]) {
@@ -184,9 +187,7 @@ fn read(call: &Call<'_>) -> Result<Read, Refusal> {
                     }
                     let text = content(call, &mut read.prompt, &block["content"])?;
                     read.tool_result = Some(text);
-                    if block.get("cache_control").is_some() {
-                        read.prompt.mark();
-                    }
+                    read.prompt.block(&block);
                 }
                 _ => said.push_str(&content(call, &mut read.prompt, &json!([block]))?),
             }
@@ -194,6 +195,12 @@ fn read(call: &Call<'_>) -> Result<Read, Refusal> {
         if user && read.tool_result.is_none() {
             read.last_user = said;
         }
+    }
+    let marks = read.prompt.marks.len();
+    if marks > 4 {
+        let message =
+            format!("A maximum of 4 blocks with cache_control may be provided. Found {marks}.");
+        return Err(Refusal::invalid("messages", message));
     }
     read.prompt.overhead(7, "reply");
     Ok(read)

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::State;
 use super::compose::{Choice, Shape, Tool};
 use super::models::Sold;
+use super::prefixes::Asked;
 use super::reply::{Body, Refusal, Reply};
 use super::tokens::{Prompt, claude};
 use sluice_wire::Usage;
@@ -24,6 +25,8 @@ pub(crate) struct Call<'a> {
     pub(crate) owner: u64,
     /// Different in every call.
     pub(crate) number: u64,
+    /// The prefix caches' time.
+    pub(crate) now_ms: u64,
 }
 
 /// An endpoint.
@@ -133,11 +136,23 @@ impl Call<'_> {
 
     /// Usage as OpenAI bills it.
     fn openai_usage(&self, model: &str, prompt: &Prompt) -> Usage {
-        let owner = format!("{model} {}", self.owner);
+        let owner = self.owner_of(model);
         Usage {
             prompt: prompt.tokens.len() as u64,
-            cached: self.state.tokens.cached_prefix(&owner, prompt),
+            cached: self.state.prefixes.automatic(self.asked(&owner), prompt),
             ..Usage::default()
+        }
+    }
+
+    /// Whose prefix cache it is.
+    fn owner_of(&self, model: &str) -> String {
+        format!("{model} {}", self.owner)
+    }
+
+    fn asked<'o>(&self, owner: &'o str) -> Asked<'o> {
+        Asked {
+            owner,
+            now_ms: self.now_ms,
         }
     }
 }
@@ -148,6 +163,7 @@ fn content(call: &Call<'_>, prompt: &mut Prompt, content: &Value) -> Result<Stri
         Value::Null => Ok(String::new()),
         Value::String(text) => {
             call.state.tokens.add(prompt, text);
+            prompt.block(content);
             Ok(text.clone())
         }
         Value::Array(parts) => {
@@ -177,12 +193,7 @@ fn content(call: &Call<'_>, prompt: &mut Prompt, content: &Value) -> Result<Stri
                         return Err(Refusal::invalid("messages", message));
                     }
                 }
-                if part
-                    .get("cache_control")
-                    .is_some_and(|mark| !mark.is_null())
-                {
-                    prompt.mark();
-                }
+                prompt.block(part);
             }
             Ok(all)
         }
