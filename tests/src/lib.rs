@@ -3,6 +3,7 @@
 
 pub mod canned;
 pub mod client;
+pub mod conversations;
 pub mod envoy;
 pub mod figures;
 pub mod footprint;

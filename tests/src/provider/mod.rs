@@ -31,6 +31,8 @@ pub use books::{Account, Stats};
 pub use faults::{Fault, HEADER as FAULT_HEADER};
 pub use models::{Catalog, Sold};
 pub use prefixes::CLOCK_HEADER;
+#[cfg(test)]
+pub(crate) use prefixes::Charges;
 pub use tokens::Counting;
 
 /// How a provider behaves.

@@ -149,3 +149,61 @@ fn fronts(owner: &str, prompt: &Prompt, ends: &[usize]) -> Vec<(usize, u64)> {
     }
     all
 }
+
+/// The stand-in's counts and prefix caches by themselves, for prompts that are lists of texts.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Charges {
+    tokens: super::tokens::Tokens,
+    prefixes: Prefixes,
+}
+
+#[cfg(test)]
+impl Charges {
+    pub(crate) fn new(counting: super::Counting, kept_ms: u64) -> Charges {
+        Charges {
+            tokens: super::tokens::Tokens::new(counting),
+            prefixes: Prefixes::new(kept_ms),
+        }
+    }
+
+    /// Tokens of a message with such a text.
+    pub(crate) fn count(&self, text: &str) -> u64 {
+        4 + self.tokens.of(text).len() as u64
+    }
+
+    /// All tokens, those read from OpenAI's cache, none written.
+    pub(crate) fn automatic(&self, texts: &[(String, bool)], now_ms: u64) -> (u64, u64, u64) {
+        let prompt = self.prompt(texts);
+        let asked = Asked { owner: "", now_ms };
+        let cached = self.prefixes.automatic(asked, &prompt);
+        (prompt.tokens.len() as u64, cached, 0)
+    }
+
+    /// All tokens, those read from Anthropic's cache and those written to it.
+    pub(crate) fn marked(
+        &self,
+        texts: &[(String, bool)],
+        (least, now_ms): (u64, u64),
+    ) -> (u64, u64, u64) {
+        let prompt = self.prompt(texts);
+        let asked = Asked { owner: "", now_ms };
+        let (read, written) = self.prefixes.marked(asked, &prompt, least);
+        (claude(prompt.tokens.len()), read, written)
+    }
+
+    fn prompt(&self, texts: &[(String, bool)]) -> Prompt {
+        let mut prompt = Prompt::default();
+        for (text, marked) in texts {
+            prompt.overhead(4, "message");
+            self.tokens.add(&mut prompt, text);
+            let mark = serde_json::json!({"cache_control": {"type": "ephemeral"}});
+            prompt.block(if *marked {
+                &mark
+            } else {
+                &serde_json::Value::Null
+            });
+        }
+        prompt
+    }
+}
