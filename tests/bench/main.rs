@@ -6,6 +6,7 @@ mod filter;
 mod floor;
 mod latency;
 mod paraphrases;
+mod replay;
 mod rig;
 mod row;
 
@@ -33,7 +34,7 @@ struct Args {
     #[arg(long, default_value = "")]
     only: String,
     /// Only cases whose name contains this, beside bare Envoy: floor, no callout, cache miss, cache
-    /// hit.
+    /// hit. Of `trim`: gpt-4o, gpt-4.1, claude, …
     #[arg(long, default_value = "")]
     case: String,
 }
@@ -44,6 +45,8 @@ enum Bench {
     Filter,
     /// Hits of the exact and the semantic cache.
     Cache,
+    /// What conversations cost with and without trimming.
+    Trim,
 }
 
 /// One thread: it is on its own core beside Envoy's worker, and its parts wait for each other less
@@ -54,6 +57,7 @@ async fn main() -> ExitCode {
     let rows = match args.bench {
         Bench::Filter => filter::measure(&args).await,
         Bench::Cache => cache::measure(&args).await,
+        Bench::Trim => replay::measure(&args).await,
     };
     match rows {
         Ok(rows) => {

@@ -9,6 +9,7 @@
 pub mod context;
 pub mod edits;
 pub mod history;
+pub mod marks;
 pub mod planner;
 pub mod rank;
 pub mod sentences;

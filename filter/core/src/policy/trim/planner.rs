@@ -3,8 +3,8 @@
 //! A provider sells the front of a prompt that it has seen before at a discount: OpenAI by itself,
 //! Anthropic up to where `cache_control` marked it. Leaving out an early message voids the discount
 //! from there on, so a shorter prompt can be the dearer one. [`plan`] prices the ways to send a
-//! request and takes the one that is cheapest over the expected rest of the conversation, among
-//! those that keep this promise:
+//! request and takes the one that is cheapest over this turn and the next, among those that keep
+//! this promise:
 //!
 //! **At the end of every turn the conversation has cost no more than if nothing had ever been left
 //! out of it.**
@@ -29,7 +29,8 @@
 //!
 //! since two lengths that differ by `d` differ by at most `d + s - 1` once both are rounded down to
 //! a step; where `X`'s front may be shorter than `m` and so earns nothing, the front's own length
-//! stands in for `s - 1`. Where it holds neither, `nothing - X >= w·(D₁ + D₂) + i·D₃`. The lower
+//! stands in for `s - 1`. Where it holds neither, `f` is what stands before the messages, which other
+//! conversations may have sent, edited alike: it is held in both worlds or in none. The lower
 //! bound on what a turn saves is the lesser of the two, with every `D` taken smaller and every `q`
 //! greater by the counts' margin of error. The sum of these bounds is the conversation's
 //! [`Sent::balance`]: never more than what was really saved.
@@ -351,7 +352,7 @@ fn rank(world: &World<'_>, way: &Way, candidate: &Candidate) -> (bool, bool, boo
         over,
         !candidate.payable,
         !way.fits(world.ask.items),
-        world.over_the_rest(way, candidate.cost),
+        world.up_to_the_next(way, candidate.cost),
         candidate.tokens,
     )
 }

@@ -3,6 +3,7 @@ use crate::config::PrefixCache;
 
 mod promise;
 mod simulation;
+mod ways;
 
 /// Picodollars.
 fn price(input: i64, cached_input: i64, cache_write: i64) -> Price {

@@ -73,11 +73,17 @@ impl Way {
     }
 }
 
-/// How an item goes out.
+/// No text has so many tokens; sums of more could overflow.
+const MOST: u64 = 1 << 40;
+
+/// How an item goes out: its tokens and its digest.
 fn outgoing(item: &Item, at: usize, edited_from: usize) -> (u64, u64) {
     match at >= edited_from {
-        true => (item.sent_tokens.min(item.tokens), item.sent_digest),
-        false => (item.tokens, item.digest),
+        true => (
+            item.sent_tokens.min(item.tokens).min(MOST),
+            item.sent_digest,
+        ),
+        false => (item.tokens.min(MOST), item.digest),
     }
 }
 
@@ -147,7 +153,7 @@ impl<'a> World<'a> {
         let marked = items.iter().rposition(|item| item.mark.is_some());
         let mut world = World {
             ask,
-            sums: sums(items.iter().map(|item| item.tokens)),
+            sums: sums(items.iter().map(|item| item.tokens.min(MOST))),
             client: chain(items.iter().map(|item| item.digest)),
             last_keep: vec![true; len],
             last_edited_from: len,
@@ -200,7 +206,7 @@ impl<'a> World<'a> {
             }
         }
         self.last_edited_from = last.edited_from as usize;
-        self.last_extra = last.extra;
+        self.last_extra = last.extra.min(MOST);
         let outgoing = chain(self.digests(&self.last_keep, self.last_edited_from));
         let is = |digests: &[u64], items: u32, digest: u64| {
             digests.get(items as usize).is_some_and(|of| *of == digest)
@@ -312,7 +318,7 @@ impl<'a> World<'a> {
         if anew.keep.len() != self.ask.items.len() {
             return None;
         }
-        let way = self.way(Why::Anew, anew.keep.to_vec(), (0, anew.extra));
+        let way = self.way(Why::Anew, anew.keep.to_vec(), (0, anew.extra.min(MOST)));
         Some(Way {
             anew: Some(at),
             ..way
@@ -464,7 +470,9 @@ impl<'a> World<'a> {
     fn rounding(&self, front: u64) -> u64 {
         match self.counts(front) {
             true => self.ask.prefix.step.saturating_sub(1),
-            false => self.more(front).min(self.ask.prefix.min_tokens - 1),
+            false => self
+                .more(front)
+                .min(self.ask.prefix.min_tokens.saturating_sub(1)),
         }
     }
 
@@ -508,7 +516,7 @@ impl<'a> World<'a> {
         let short = |items: usize| !self.counts(way.upto(items)) && !self.out_of_reach(items);
         let front = upto(&self.sums, 1) > way.upto(1) && short(1);
         let rounding = match front || short(end) {
-            true => self.ask.prefix.min_tokens - 1,
+            true => self.ask.prefix.min_tokens.saturating_sub(1),
             false => self.ask.prefix.step.saturating_sub(1),
         };
         let loses = (write - read).times(rounding) + read.times(self.more(way.extra));
@@ -581,24 +589,24 @@ impl<'a> World<'a> {
         self.expected(tokens, held, upto(&self.sums, self.written))
     }
 
-    /// Expected dollars of this turn and of reading what it sends once more in each turn to come.
+    /// Expected dollars of this turn and of reading what it sends once more in the next, in the
+    /// conversation's own rhythm.
     ///
-    /// A conversation is expected to last as long again as it has (Lindy's law), in its own rhythm.
-    pub(super) fn over_the_rest(&self, way: &Way, now: Usd) -> Usd {
+    /// One turn ahead, though more may follow: what is not cut now can be cut then at the same
+    /// price. Looking further ahead cut more often and cost more, up to a tenth (the conversations
+    /// of the replay, 2 to 30 turns ahead).
+    pub(super) fn up_to_the_next(&self, way: &Way, now: Usd) -> Usd {
         let Prices { plain, read, write } = self.prices;
         let cached = !way.marks.is_empty() || self.written > 0;
-        let (pauses, short) = self
-            .ask
-            .last
-            .map_or((0, 0), |last| (last.pauses, last.short_pauses));
+        let last = self.ask.last;
+        let (pauses, short) = last.map_or((0, 0), |last| (last.pauses, last.short_pauses));
+        // Laplace's rule of succession: even odds for a conversation of which nothing is known.
         let odds = (u64::from(short) + 1) * 1000 / (u64::from(pauses) + 2);
         let again = match cached && way.tokens() >= self.ask.prefix.min_tokens {
             true => mean(read, write, odds),
             false => plain,
         };
-        now + again
-            .times(way.tokens())
-            .times(u64::from(self.ask.turns.max(1)))
+        now + again.times(way.tokens())
     }
 
     /// The request in the world where nothing was ever left out.

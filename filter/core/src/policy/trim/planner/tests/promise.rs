@@ -224,7 +224,7 @@ fn at_the_end_of_no_turn_has_a_conversation_cost_more_than_if_nothing_had_been_l
     let mut saved = Vec::new();
     for (tariff, pattern) in tariffs() {
         let (mut nothing, mut planned) = (Usd::ZERO, Usd::ZERO);
-        for seed in 0..300 {
+        for seed in 0..120 {
             let mut client = Client::new(seed, pattern, &tariff);
             let mut worlds = Worlds::new(tariff);
             if client.dice.bool() {
