@@ -429,6 +429,9 @@ pub struct Trimming {
     pub system: Option<SystemPrompt>,
     /// What stays of a conversation's past; None: all of it.
     pub history: Option<History>,
+    /// `cache_control` may be set where a conversation has saved what writing to the cache costs
+    /// and its client sets none.
+    pub marks: bool,
 }
 
 /// What stays of a conversation's past.

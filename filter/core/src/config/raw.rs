@@ -216,6 +216,7 @@ pub(crate) struct Trimming {
     pub(crate) template: Option<String>,
     pub(crate) system: Option<System>,
     pub(crate) history: Option<History>,
+    pub(crate) marks: Option<Mode>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -540,6 +541,7 @@ pub(crate) fn overlay_trimming(
 ) -> Option<Trimming> {
     both(base, over, |base, over| Trimming {
         mode: over.mode.or(base.mode),
+        marks: over.marks.or(base.marks),
         input_tokens: over.input_tokens.or(base.input_tokens),
         context: both(
             base.context.as_ref(),

@@ -238,6 +238,24 @@ fn the_prices_tell_what_gets_into_a_prefix_cache() {
 }
 
 #[test]
+fn marks_are_set_only_where_that_is_asked_for() {
+    let config = r#"{"trim": {"marks": true}, "routes": [
+        {"name": "a", "match": {"path": "/a"}, "trim": {"marks": "off"}},
+        {"name": "b", "match": {"path": "/b"}, "trim": {"mode": "on"}}]}"#;
+    let plan = parse(config).unwrap();
+    let marks = plan.routes.iter().map(|(_, route)| route.trim.marks);
+    assert_eq!(marks.collect::<Vec<_>>(), [false, true]);
+    assert!(plan.default.trim.marks && !parse("{}").unwrap().default.trim.marks);
+    let dry = parse(r#"{"trim": {"marks": "dry"}}"#)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        dry.contains("trim.marks: found dry, expected on or off"),
+        "{dry}"
+    );
+}
+
+#[test]
 fn what_is_said_of_a_prefix_cache_wins() {
     let said = r#"{"input": 2.5, "cached_input": 1.25, "prefix":
         {"cache": "marked", "min_tokens": 2048, "step": 64, "lifetime": "2h"}}"#;

@@ -17,8 +17,12 @@ const EMBEDDINGS_MS: u64 = 60;
 
 impl Lower<'_> {
     pub(super) fn trimming(&mut self, path: &str, mode: Mode, raw: &raw::Trimming) -> Trimming {
+        if raw.marks == Some(Mode::Dry) {
+            self.fault(&format!("{path}.marks"), "found dry, expected on or off");
+        }
         Trimming {
             mode,
+            marks: raw.marks == Some(Mode::On),
             input: raw
                 .input_tokens
                 .as_ref()
