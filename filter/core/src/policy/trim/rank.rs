@@ -16,9 +16,6 @@ use super::terms::{Kind, Terms};
 const K1: f32 = 1.2;
 const B: f32 = 0.75;
 
-/// What a name, or a number, counts in a question beside a common word of equal frequency.
-const NAMED: f32 = 1.3;
-
 /// What likeness to the exchange before counts beside the question where that points back, and to
 /// the one before that: enough to find what both are about, not to drown the question.
 const CARRIED: [f32; 2] = [0.5, 0.2];
@@ -30,7 +27,7 @@ const MANY_WORDS: u32 = 5;
 /// What a text gains of the score of one beside it: an answer follows its question, and a topic
 /// lasts. It falls to an e-th over so many words (function words not counted) between the middles of
 /// both, and nothing is gained from texts that are farther than the reach.
-const BESIDE: f32 = 0.7;
+const BESIDE: f32 = 0.8;
 /// The same of meaning: an embedding takes in the whole of a text, and what is beside a text of like
 /// meaning is seldom as near.
 const MEANING_BESIDE: f32 = 0.15;
@@ -39,7 +36,7 @@ const REACH: usize = 4;
 
 /// What the newest exchange gains over the oldest: enough to choose among those that nothing else
 /// tells apart.
-const RECENCY: f32 = 0.02;
+const RECENCY: f32 = 0.005;
 
 /// What the cosine of embeddings counts beside the words: in a conversation, where it tells less
 /// (exchanges are short, and much is said of little), and among chunks.
@@ -124,22 +121,19 @@ fn leans_back(question: &Terms) -> bool {
     question.length <= FEW_WORDS || question.points_back && question.length <= MANY_WORDS && !names
 }
 
-/// Terms that are looked for, and what each counts.
+/// Terms that are looked for, each as much as it is rare: names and numbers mostly are. To count them
+/// more than that made no ranking better, and that of conversations worse, in which people call each
+/// other by name.
 #[derive(Debug, Default)]
 struct Query {
-    /// By hash, ascending.
-    terms: Vec<(u32, f32)>,
+    /// By their hash.
+    terms: Vec<u32>,
 }
 
 impl Query {
     fn of(question: &Terms) -> Self {
-        let weigh = |kind| match kind {
-            Kind::Name | Kind::Number => NAMED,
-            Kind::Word | Kind::Pair => 1.0,
-        };
-        let terms = question.terms.iter();
         Query {
-            terms: terms.map(|term| (term.hash, weigh(term.kind))).collect(),
+            terms: question.terms.iter().map(|term| term.hash).collect(),
         }
     }
 
@@ -149,12 +143,12 @@ impl Query {
         let words: u64 = texts.iter().map(|text| u64::from(text.terms.length)).sum();
         let average = (words as f32 / texts.len().max(1) as f32).max(1.0);
         let mut most = 0.0;
-        for &(hash, weight) in &self.terms {
+        for &hash in &self.terms {
             let counts = texts.iter().map(|text| text.terms.count(hash));
             let counts: Vec<u16> = counts.collect();
             let with = counts.iter().filter(|&&count| count > 0).count() as f32;
             let without = texts.len() as f32 - with;
-            let rare = weight * (1.0 + (without + 0.5) / (with + 0.5)).ln();
+            let rare = (1.0 + (without + 0.5) / (with + 0.5)).ln();
             most += rare;
             for ((score, text), count) in scores.iter_mut().zip(texts).zip(counts) {
                 let count = f32::from(count);
