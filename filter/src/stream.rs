@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
+use proxy_wasm::hostcalls::dispatch_http_call;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType, StreamType};
 use sluice_core::exchange::{Effect, Effects, Event, Exchange, Flow};
@@ -69,6 +70,10 @@ struct Inner {
     exchange: Exchange,
     /// The sidecar's answer that is waited for. Others are late.
     call: Option<u32>,
+    /// The answer to the second attempt of the request that is waited for.
+    attempt: Option<u32>,
+    /// The request's headers as it went out, where it may go out once more.
+    kept: Vec<(String, String)>,
     /// The client said how long its body is, so that a new body needs a new length.
     has_length: bool,
     request_whole: bool,
@@ -98,6 +103,8 @@ impl Stream {
                 worker,
                 exchange: Exchange::new(),
                 call: None,
+                attempt: None,
+                kept: Vec::new(),
                 has_length: false,
                 request_whole: false,
                 response_whole: false,
@@ -170,6 +177,19 @@ impl Inner {
                     "refresh",
                     refresh((cluster, timeout_ms), headers).map(|refresh| worker.refresh(refresh)),
                 ),
+                Effect::KeepRequest => (
+                    "keep",
+                    request_headers().map(|headers| self.kept = headers),
+                ),
+                Effect::Attempt {
+                    cluster,
+                    timeout_ms,
+                    headers,
+                    body,
+                } => {
+                    failed_call = !self.attempt((&cluster, timeout_ms), headers, &body);
+                    continue;
+                }
                 Effect::ReplaceRequestBody(body) => ("set_body", self.replace_request_body(&body)),
                 Effect::ClearRouteCache => ("clear_route_cache", host::clear_route_cache()),
                 Effect::ResumeRequest if place == In::Request => {
@@ -282,6 +302,50 @@ impl Inner {
         }
     }
 
+    /// Sends the request that was kept once more; says whether it went.
+    fn attempt(
+        &mut self,
+        (cluster, timeout_ms): (&str, u32),
+        extra: Vec<(&'static str, String)>,
+        body: &[u8],
+    ) -> bool {
+        let kept = std::mem::take(&mut self.kept);
+        let own = kept.iter().map(|(name, value)| (&**name, &**value));
+        let headers = own.chain(extra.iter().map(|(name, value)| (*name, &**value)));
+        let timeout = Duration::from_millis(u64::from(timeout_ms));
+        match dispatch_http_call(cluster, headers.collect(), Some(body), Vec::new(), timeout) {
+            Ok(token) => {
+                self.attempt = Some(token);
+                true
+            }
+            Err(status) => {
+                log::debug!("second attempt was not sent: cluster {cluster}: {status:?}");
+                false
+            }
+        }
+    }
+
+    /// The answer to the second attempt.
+    fn attempted(&mut self, (headers, body): (usize, usize), place: In) {
+        self.attempt = None;
+        let read = || -> Option<_> {
+            let few = headers > 0 && body <= REPLY_BYTES;
+            let headers = few.then(|| host::headers(MapType::HttpCallResponseHeaders).ok())??;
+            let body = host::buffer(BufferType::HttpCallResponseBody, body).ok()?;
+            Some((headers, body))
+        };
+        match read() {
+            Some((headers, body)) => self.on(
+                Event::Attempt {
+                    headers: &headers,
+                    body: &body,
+                },
+                place,
+            ),
+            None => self.on(Event::ReplyFailed, place),
+        };
+    }
+
     /// The request's body, as it came or as far as it is held.
     fn request_body(&mut self, size: usize) -> Action {
         self.request_whole = true;
@@ -344,6 +408,9 @@ impl Inner {
     }
 
     fn on_http_call_response(&mut self, token: u32, (headers, body): (usize, usize), place: In) {
+        if self.attempt == Some(token) && !self.over {
+            return self.attempted((headers, body), place);
+        }
         if self.call != Some(token) || self.over {
             return;
         }
@@ -518,12 +585,24 @@ impl HttpContext for Stream {
     }
 }
 
-/// The request as it was read, to go once more through this Envoy. What belongs to its connection
-/// stays behind.
+/// The request as it was read, to go once more through this Envoy.
 fn refresh(
     (cluster, timeout_ms): (String, u32),
     extra: Vec<(&'static str, String)>,
 ) -> host::Result<Refresh> {
+    let extra = extra
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value));
+    Ok(Refresh {
+        cluster,
+        timeout: Duration::from_millis(u64::from(timeout_ms)),
+        headers: request_headers()?.into_iter().chain(extra).collect(),
+        body: host::buffer(BufferType::HttpRequestBody, ALL)?,
+    })
+}
+
+/// The request's headers. What belongs to its connection stays behind.
+fn request_headers() -> host::Result<Vec<(String, String)>> {
     const LEFT: [&str; 8] = [
         "connection",
         "content-length",
@@ -536,17 +615,9 @@ fn refresh(
     ];
     let read = host::headers(MapType::HttpRequestHeaders)?;
     let text = |bytes| std::str::from_utf8(bytes).ok();
-    let headers = read
+    Ok(read
         .iter()
         .filter_map(|(name, value)| Some((text(name)?.to_owned(), text(value)?.to_owned())))
-        .filter(|(name, _)| !LEFT.contains(&name.as_str()));
-    let extra = extra
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value));
-    Ok(Refresh {
-        cluster,
-        timeout: Duration::from_millis(u64::from(timeout_ms)),
-        headers: headers.chain(extra).collect(),
-        body: host::buffer(BufferType::HttpRequestBody, ALL)?,
-    })
+        .filter(|(name, _)| !LEFT.contains(&name.as_str()))
+        .collect())
 }

@@ -17,7 +17,7 @@ use std::fmt::{self, Write};
 
 pub use plan::{
     Backoff, BudgetRule, Caching, ClaimPath, Guard, HashKey, History, Identity, InputLimit, Limits,
-    Matcher, Misses, Model, Plan, Prefix, PrefixCache, Price, Refresh, Reserve, RoutePlan, Routing,
+    Loopback, Matcher, Misses, Model, Plan, Prefix, PrefixCache, Price, Reserve, RoutePlan, Routing,
     Sidecar, Source, Spend, Tier, Trimming, Trust,
 };
 pub use raw::{Keep, Mode, OnFailure, OverSpend, Per, RouteKind, Scope};

@@ -425,6 +425,9 @@ pub struct Trimming {
     pub context: Option<context::Policy>,
     /// The template that requests are put into, unless a trusted caller asks for another.
     pub template: Option<Arc<Template>>,
+    /// Where a request goes once more, as it was, when upstream refuses it trimmed; None: the refusal
+    /// stands.
+    pub retry: Option<Loopback>,
     /// How the system prompt is shortened.
     pub system: Option<SystemPrompt>,
     /// What stays of a conversation's past; None: all of it.
@@ -496,7 +499,7 @@ pub struct Caching {
     pub negative_secs: u64,
     /// Where a stale answer is refreshed behind the one that went out; None: the request with the
     /// lease goes upstream itself.
-    pub refresh: Option<Refresh>,
+    pub refresh: Option<Loopback>,
     /// Longest answer stored, in bytes.
     pub max_answer: usize,
     /// Requests with a higher temperature are not cached.
@@ -547,9 +550,9 @@ pub struct Semantic {
     pub timeout_ms: u32,
 }
 
-/// How an answer is refreshed behind a stale one: the request goes once more through this Envoy.
+/// How a request goes once more through this Envoy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refresh {
+pub struct Loopback {
     /// Cluster that is this Envoy's own listener.
     pub cluster: String,
     /// Longest time that it may take.

@@ -217,6 +217,7 @@ pub(crate) struct Trimming {
     pub(crate) system: Option<System>,
     pub(crate) history: Option<History>,
     pub(crate) marks: Option<Mode>,
+    pub(crate) retry: Option<Loopback>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -356,7 +357,7 @@ pub(crate) struct Caching {
     pub(crate) scope: Option<Scope>,
     pub(crate) coalesce: Option<Coalesce>,
     pub(crate) negative: Option<Negative>,
-    pub(crate) refresh: Option<Refresh>,
+    pub(crate) refresh: Option<Loopback>,
     pub(crate) headers: Option<Vec<String>>,
     pub(crate) tags: Option<Vec<String>>,
 }
@@ -415,7 +416,7 @@ pub(crate) struct Negative {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a mapping")]
-pub(crate) struct Refresh {
+pub(crate) struct Loopback {
     pub(crate) cluster: String,
     pub(crate) timeout: Option<Millis>,
 }
@@ -555,6 +556,7 @@ pub(crate) fn overlay_trimming(
             over.history.as_ref(),
             overlay_history,
         ),
+        retry: over.retry.or(base.retry),
     })
 }
 

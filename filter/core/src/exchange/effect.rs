@@ -66,7 +66,21 @@ pub enum Effect {
         /// Headers to add; those of ours were removed.
         headers: Vec<(&'static str, String)>,
     },
-    /// Answer the client from here. The upstream is not asked.
+    /// Keep the request's headers as they are now, for [`Effect::Attempt`].
+    KeepRequest,
+    /// Send the kept request, with another body, to a cluster that is this Envoy's own listener, and
+    /// tell the answer as [`Event::Attempt`](super::Event::Attempt).
+    Attempt {
+        /// The cluster.
+        cluster: String,
+        /// Milliseconds that it may take.
+        timeout_ms: u32,
+        /// Headers to add.
+        headers: Vec<(&'static str, String)>,
+        /// The body.
+        body: Vec<u8>,
+    },
+    /// Answer the client from here. What upstream said, if anything, is not told.
     Respond {
         /// HTTP status.
         status: ReplyStatus,

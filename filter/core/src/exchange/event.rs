@@ -93,6 +93,14 @@ pub enum Event<'a> {
     },
     /// The call failed: it could not be sent, timed out, or was reset.
     ReplyFailed,
+    /// The answer to [`Effect::Attempt`](super::Effect::Attempt), whole. Where there is none,
+    /// [`Event::ReplyFailed`] is told.
+    Attempt {
+        /// Its headers.
+        headers: &'a Headers,
+        /// Its body.
+        body: &'a [u8],
+    },
     /// Upstream's response headers.
     ResponseHeaders {
         /// All of them.

@@ -115,6 +115,10 @@ pub(super) struct Facts {
     pub(super) spare: Option<Box<Spare>>,
     /// It goes upstream to be compared with the stored answer of another question.
     pub(super) audit: Option<Audit>,
+    /// The request as it would have gone out untrimmed, in case upstream refuses it trimmed.
+    pub(super) untrimmed: Option<Held>,
+    /// Prompt tokens that were left out.
+    pub(super) trimmed: u64,
     /// What the answer is built on.
     pub(super) tags: Vec<String>,
     /// What the guard knows of it.
@@ -292,6 +296,8 @@ impl Facts {
             fresh: None,
             spare: None,
             audit: None,
+            untrimmed: None,
+            trimmed: 0,
             tags: Vec::new(),
             guarded: Guarded::default(),
             cache: CacheResult::Off,

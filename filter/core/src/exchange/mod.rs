@@ -24,6 +24,7 @@ mod names;
 mod refresh;
 mod request;
 mod response;
+mod retry;
 #[cfg(test)]
 mod tests;
 mod vm;
@@ -65,6 +66,8 @@ enum Phase {
     Sent,
     /// The answer is held until it is whole.
     Held,
+    /// It was refused, and is sent once more as it was before it was trimmed.
+    Attempted,
     /// The answer streams through.
     Streaming,
     /// Answered from here; the response callbacks see our own answer.
@@ -118,7 +121,13 @@ impl Exchange {
             Event::Reply { status, body } => {
                 self.reply(Some((status, body)), vm, host, &mut effects)
             }
+            Event::ReplyFailed if self.phase == Phase::Attempted => {
+                self.attempt(None, vm, &mut effects);
+            }
             Event::ReplyFailed => self.reply(None, vm, host, &mut effects),
+            Event::Attempt { headers, body } => {
+                self.attempt(Some((headers, body)), vm, &mut effects);
+            }
             Event::ResponseHeaders {
                 headers,
                 end_of_stream,
@@ -130,7 +139,8 @@ impl Exchange {
                 chunk,
                 end_of_stream,
             } => {
-                self.response_body(chunk, end_of_stream, vm, &mut effects);
+                let now = (end_of_stream, host.now_ns());
+                self.response_body(chunk, now, vm, &mut effects);
             }
             Event::Turn => match self.phase {
                 Phase::Queued => self.turn(vm, host, &mut effects),

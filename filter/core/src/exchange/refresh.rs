@@ -29,7 +29,7 @@ impl Vm {
     pub(super) fn lease_of(&self, headers: &Headers, host: &dyn Host) -> Option<Lease> {
         let value = headers.get(header::LEASE)?;
         let (lease, seal) = value.rsplit_once(':')?;
-        if blake3::hash(seal.as_bytes()) != blake3::hash(self.seal(lease)?.as_bytes()) {
+        if !self.sealed(lease, seal) {
             return None;
         }
         let (holder, token) = lease.split_once(':')?;
@@ -43,9 +43,16 @@ impl Vm {
         })
     }
 
-    fn seal(&self, lease: &str) -> Option<String> {
-        let hash = blake3::keyed_hash(&self.seal?, lease.as_bytes());
+    /// What only a filter that knows the sidecar's secret can put beside `what`; None without one.
+    pub(super) fn seal_of(&self, what: &str) -> Option<String> {
+        let hash = blake3::keyed_hash(&self.seal?, what.as_bytes());
         Some(hash.to_hex()[..SEAL].to_owned())
+    }
+
+    /// Whether `seal` is the one of `what`, compared in time that does not depend on where they differ.
+    pub(super) fn sealed(&self, what: &str, seal: &str) -> bool {
+        let own = self.seal_of(what);
+        own.is_some_and(|own| blake3::hash(own.as_bytes()) == blake3::hash(seal.as_bytes()))
     }
 }
 
@@ -56,7 +63,7 @@ impl Effects {
             return;
         };
         let lease = format!("{}:{}", lease.holder, lease.token);
-        let Some(seal) = vm.seal(&lease) else { return };
+        let Some(seal) = vm.seal_of(&lease) else { return };
         let mut headers = vec![(header::LEASE, format!("{lease}:{seal}"))];
         // What a trusted caller asked for, once more; read and removed on the way in.
         let control = [

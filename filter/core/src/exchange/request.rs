@@ -22,6 +22,13 @@ impl Exchange {
             return;
         }
         self.phase = Phase::Passing;
+        if vm.is_attempt(headers, host) {
+            // All was decided about it the first time, and what stands in our name is ours.
+            effects
+                .list
+                .push(Effect::RemoveRequestHeader(header::ATTEMPT.into()));
+            return;
+        }
         // Control headers are ours: a stranger's are removed, a trusted caller's are read here and
         // removed too, so that none reaches a provider.
         for name in headers.names_with(header::PREFIX) {

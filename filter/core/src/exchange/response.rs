@@ -70,13 +70,18 @@ impl Exchange {
         facts.spare = None;
         effects.add_response_headers(facts.answer_headers(&vm.plan));
         self.phase = Phase::Streaming;
+        if !facts.may_retry(headers) {
+            // It would take memory too.
+            facts.untrimmed = None;
+        }
         if !(200..300).contains(&facts.status) {
             // No vectors are in it.
             facts.inputs = None;
         }
         if facts.status >= 400 {
             facts.outcome = Outcome::UpstreamError;
-            if facts.remembers(headers, &vm.plan) && !end_of_stream {
+            let held = facts.remembers(headers, &vm.plan) || facts.may_retry(headers);
+            if held && !end_of_stream {
                 self.phase = Phase::Held;
                 effects.flow = Flow::Pause;
             } else {
@@ -143,12 +148,16 @@ impl Exchange {
     pub(super) fn response_body(
         &mut self,
         chunk: &[u8],
-        end_of_stream: bool,
+        (end_of_stream, now_ns): (bool, u64),
         vm: &mut Vm,
         effects: &mut Effects,
     ) {
         match self.phase {
-            Phase::Held => self.held_body(chunk, end_of_stream, vm, effects),
+            Phase::Held => {
+                if !end_of_stream || !self.try_untrimmed(chunk, now_ns, vm, effects) {
+                    self.held_body(chunk, end_of_stream, vm, effects);
+                }
+            }
             Phase::Streaming => self.streaming_body(chunk, end_of_stream, vm, effects),
             _ => {}
         }
@@ -177,7 +186,9 @@ impl Exchange {
             return;
         }
         if facts.outcome == Outcome::UpstreamError {
-            if refusal::stands(facts.status, all) && all.len() <= facts.longest(&vm.plan) {
+            // Upstream refused what we made of the request: that says nothing of the request.
+            let own = facts.trimmed == 0;
+            if own && refusal::stands(facts.status, all) && all.len() <= facts.longest(&vm.plan) {
                 facts.answer = Some(all.to_vec());
             }
             effects.add_response_headers(facts.cost_headers(&vm.plan));
@@ -290,7 +301,7 @@ fn retry_after_ns(headers: &Headers) -> Option<u64> {
         .or_else(|| Some(number("retry-after")?.saturating_mul(1_000_000_000)))
 }
 
-fn status(headers: &Headers) -> u16 {
+pub(super) fn status(headers: &Headers) -> u16 {
     headers
         .get(":status")
         .and_then(|status| status.parse().ok())
@@ -364,12 +375,12 @@ impl Facts {
     }
 
     /// Longest answer that is stored.
-    fn longest(&self, plan: &Plan) -> usize {
+    pub(super) fn longest(&self, plan: &Plan) -> usize {
         self.route(plan).cache.max_answer
     }
 
     /// Whether an answer of that length is to be stored.
-    fn stores(&self, plan: &Plan, len: usize) -> bool {
+    pub(super) fn stores(&self, plan: &Plan, len: usize) -> bool {
         self.status == 200
             && self.option().is_some_and(|option| option.key.is_some())
             && len <= self.route(plan).cache.max_answer
@@ -380,7 +391,7 @@ impl Facts {
         let mut headers: Vec<Header> = vec![
             (header::MODEL, self.model().to_owned().into()),
             (header::CACHE, self.cache.name().into()),
-            (header::TOKENS_TRIMMED, "0".into()),
+            (header::TOKENS_TRIMMED, self.trimmed.to_string().into()),
         ];
         if let Some(tier) = self.tier(plan) {
             headers.push((header::TIER, tier.to_owned().into()));

@@ -32,6 +32,8 @@ pub struct Vm {
     pub(super) spares: Rc<Cell<usize>>,
     /// Bytes of vectors that are held while upstream is asked for others.
     pub(super) vectors: Rc<Cell<usize>>,
+    /// Bytes of requests that are held as they were before they were trimmed.
+    pub(super) untrimmed: Rc<Cell<usize>>,
     /// Upstreams that may be asked for a part of a batch of embeddings.
     pub(super) joins: Joins,
     /// Upstreams that fail.
@@ -61,6 +63,7 @@ impl Vm {
             waiting: 0,
             spares: Rc::default(),
             vectors: Rc::default(),
+            untrimmed: Rc::default(),
             joins: Joins::default(),
             backoffs: Backoffs::default(),
             guards: FxHashMap::default(),

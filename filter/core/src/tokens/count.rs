@@ -234,41 +234,53 @@ impl<'a> Item<'a> {
 /// What is not remembered and has to be counted for one request.
 #[derive(Debug, Default)]
 pub(super) struct Work<'a> {
-    items: Vec<(u128, Item<'a>)>,
+    items: Vec<(usize, u128, Item<'a>)>,
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn add(&mut self, key: u128, item: Item<'a>) {
-        self.items.push((key, item));
+    /// The item of that place, which is remembered under `key`.
+    pub(super) fn add(&mut self, place: usize, key: u128, item: Item<'a>) {
+        self.items.push((place, key, item));
     }
 
-    /// Counts everything and remembers it. Where it is more than [`EXACT_BYTES`], half of them
-    /// goes to the first items that fit and the rest is sampled, so that a long conversation is
-    /// known exactly after a few turns.
-    pub(super) fn count(self, counter: &Counter, memory: &mut Memory) -> u64 {
-        let bytes: usize = self.items.iter().map(|(_, item)| item.bytes()).sum();
+    /// Counts everything into its place of `counts` and remembers it. Where it is more than
+    /// [`EXACT_BYTES`], half of them goes to the first items that fit and the rest is sampled, so
+    /// that a long conversation is known exactly after a few turns.
+    pub(super) fn count(self, counter: &Counter, memory: &mut Memory, counts: &mut [u64]) {
+        let bytes: usize = self.items.iter().map(|(.., item)| item.bytes()).sum();
         let mut left = if bytes > EXACT_BYTES {
             EXACT_BYTES / 2
         } else {
             EXACT_BYTES
         };
-        let mut tokens = 0;
+        let mut put = |place: usize, count: u64| {
+            if let Some(slot) = counts.get_mut(place) {
+                *slot = count;
+            }
+        };
         let mut rest = Vec::new();
-        for (key, item) in self.items {
+        for (place, key, item) in self.items {
             match left.checked_sub(item.bytes()) {
                 Some(after) => {
                     left = after;
                     let count = item.fixed + sample(counter, &item.texts, usize::MAX);
                     memory.put(key, count);
-                    tokens += count;
+                    put(place, count);
                 }
-                None => {
-                    tokens += item.fixed;
-                    rest.extend(item.texts);
-                }
+                None => rest.push((place, item)),
             }
         }
-        tokens + sample(counter, &rest, EXACT_BYTES / 2)
+        let texts: Vec<_> = rest.iter().flat_map(|(_, item)| &item.texts).collect();
+        let mut tokens = sample(counter, &texts, EXACT_BYTES / 2);
+        let mut bytes: usize = rest.iter().map(|(_, item)| item.bytes()).sum();
+        for (place, item) in &rest {
+            // Each its share of what is left, so that together they are all of it.
+            let share = u128::from(tokens) * item.bytes() as u128 / bytes.max(1) as u128;
+            let share = u64::try_from(share).unwrap_or(u64::MAX);
+            tokens -= share;
+            bytes -= item.bytes();
+            put(*place, item.fixed + share);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ mod vocabulary;
 
 use serde::Deserialize;
 
-use crate::formats::{Part, Request};
+use crate::formats::{Content, Part, Request};
 pub use count::EXACT_BYTES;
 use count::{Counter, Item, Work};
 use memory::Memory;
@@ -84,14 +84,8 @@ impl Extent {
                 extent.fixed += PER_MESSAGE;
             }
             for part in &content.parts {
-                match part {
-                    Part::Text(text) => extent.text_bytes += len(text.escaped()),
-                    Part::ToolCall(raw) | Part::ToolResult(raw) | Part::Other(raw) => {
-                        extent.text_bytes += len(raw);
-                    }
-                    Part::Tokens(tokens) => extent.fixed += tokens,
-                    Part::Media(_) => extent.fixed += MEDIA_TOKENS,
-                }
+                extent.text_bytes += text_bytes(part);
+                extent.fixed += fixed(part);
             }
         }
         extent
@@ -102,6 +96,24 @@ impl Extent {
     pub fn bounds(&self) -> (u64, u64) {
         let (least, most) = bounds(self.text_bytes);
         (least + self.fixed, most + self.fixed)
+    }
+}
+
+/// Bytes of a part's text as they stand in the body.
+fn text_bytes(part: &Part<'_>) -> u64 {
+    match part {
+        Part::Text(text) => len(text.escaped()),
+        Part::ToolCall(raw) | Part::ToolResult(raw) | Part::Other(raw) => len(raw),
+        Part::Tokens(_) | Part::Media(_) => 0,
+    }
+}
+
+/// Tokens that a part is beside its text.
+fn fixed(part: &Part<'_>) -> u64 {
+    match part {
+        Part::Tokens(tokens) => *tokens,
+        Part::Media(_) => MEDIA_TOKENS,
+        _ => 0,
     }
 }
 
@@ -120,6 +132,17 @@ fn len(text: &str) -> u64 {
 /// embeddings take bare text.
 fn is_chat(format: &str) -> bool {
     !(format.ends_with("completions") || format.ends_with("embeddings"))
+}
+
+/// Tokens of a request's text, piece by piece.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Each {
+    /// Of the tool definitions.
+    pub tools: u64,
+    /// Of each of [`Request::system`].
+    pub system: Vec<u64>,
+    /// Of each of [`Request::messages`].
+    pub messages: Vec<u64>,
 }
 
 /// What one VM knows about tokens: vocabularies, ratios per model, counts of messages seen.
@@ -176,11 +199,24 @@ impl Tokens {
         request: &Request<'_>,
         format: &str,
     ) -> Option<u64> {
+        let each = self.each(encoding, request, format)?;
+        let counted: u64 = each.tools + each.system.iter().chain(&each.messages).sum::<u64>();
+        Some(Extent::of(request, format).fixed + counted)
+    }
+
+    /// The same piece by piece, the text's tokens alone: what [`Extent::fixed`] says comes on top.
+    #[must_use]
+    pub fn each(
+        &mut self,
+        encoding: Encoding,
+        request: &Request<'_>,
+        format: &str,
+    ) -> Option<Each> {
         let counter = self
             .counters
             .iter()
             .find(|one| one.encoding() == encoding)?;
-        let mut tokens = Extent::of(request, format).fixed;
+        let mut counts = Vec::with_capacity(1 + request.system.len() + request.messages.len());
         let mut work = Work::default();
         let named = is_chat(format);
         // The same bytes mean other things as tools, as a system prompt and as a message.
@@ -191,13 +227,41 @@ impl Tokens {
         for (raw, place, content) in tools.into_iter().chain(system).chain(messages) {
             let salt = (encoding as u64) << 8 | place << 1 | u64::from(named);
             let key = Memory::key(raw, salt);
-            match (self.memory.get(key), content) {
-                (Some(known), _) => tokens += known,
-                (None, Some(content)) => work.add(key, Item::content(content, named)),
-                (None, None) => work.add(key, Item::raw(raw)),
+            let known = self.memory.get(key);
+            match (known, content) {
+                (Some(_), _) => {}
+                (None, Some(content)) => work.add(counts.len(), key, Item::content(content, named)),
+                (None, None) => work.add(counts.len(), key, Item::raw(raw)),
             }
+            counts.push(known.unwrap_or(0));
         }
-        Some(tokens + work.count(counter, &mut self.memory))
+        work.count(counter, &mut self.memory, &mut counts);
+        let mut counts = counts.into_iter();
+        Some(Each {
+            tools: request.tools.and_then(|_| counts.next()).unwrap_or(0),
+            system: counts.by_ref().take(request.system.len()).collect(),
+            messages: counts.collect(),
+        })
+    }
+
+    /// As [`Tokens::each`] where the vocabulary is not known, by what the model's usage taught.
+    #[must_use]
+    pub fn estimate_each(&self, model: &str, request: &Request<'_>) -> Each {
+        let of = |content: &Content<'_>| {
+            let bytes = content.parts.iter().map(text_bytes).sum();
+            self.estimate(model, bytes)
+        };
+        Each {
+            tools: request
+                .tools
+                .map_or(0, |raw| self.estimate(model, len(raw))),
+            system: request.system.iter().map(of).collect(),
+            messages: request
+                .messages
+                .iter()
+                .map(|message| of(&message.content))
+                .collect(),
+        }
     }
 
     /// Tokens of a bare text; None when that vocabulary is not loaded. Sampled past

@@ -3,7 +3,7 @@
 use sluice_wire::{Auto, header};
 
 use super::Lower;
-use crate::config::plan::{Caching, Refresh, Semantic};
+use crate::config::plan::{Caching, Semantic};
 use crate::config::raw::{self, Mode};
 use crate::config::values::AutoOr;
 use crate::policy::tags;
@@ -67,23 +67,10 @@ impl Lower<'_> {
                 false => 0,
             }
         });
-        let refresh = raw.refresh.as_ref().map(|refresh| {
-            if refresh.cluster.is_empty() {
-                self.fault(
-                    &format!("{path}.refresh.cluster"),
-                    "found nothing, expected the name of an Envoy cluster",
-                );
-            }
-            Refresh {
-                cluster: refresh.cluster.clone(),
-                timeout_ms: self.within(
-                    &format!("{path}.refresh.timeout"),
-                    refresh.timeout,
-                    120_000,
-                    100..=3_600_000,
-                ) as u32,
-            }
-        });
+        let refresh = raw
+            .refresh
+            .as_ref()
+            .map(|raw| self.loopback(&format!("{path}.refresh"), raw));
         let semantic = raw
             .semantic
             .as_ref()

@@ -26,8 +26,8 @@ use std::sync::Arc;
 
 use self::routes::Levers;
 use super::Fault;
-use super::plan::Plan;
-use super::raw::Mode;
+use super::plan::{Loopback, Plan};
+use super::raw::{self, Mode};
 use super::read::Config;
 use super::values::Millis;
 use crate::policy::trim::template::Template;
@@ -121,6 +121,21 @@ impl Lower<'_> {
             );
         }
         matches!(mode, None | Some(Mode::On))
+    }
+
+    /// A cluster that is this Envoy's own listener.
+    fn loopback(&mut self, path: &str, raw: &raw::Loopback) -> Loopback {
+        if raw.cluster.is_empty() {
+            self.fault(
+                &format!("{path}.cluster"),
+                "found nothing, expected the name of an Envoy cluster",
+            );
+        }
+        let path = format!("{path}.timeout");
+        Loopback {
+            cluster: raw.cluster.clone(),
+            timeout_ms: self.within(&path, raw.timeout, 120_000, 100..=3_600_000) as u32,
+        }
     }
 
     /// Milliseconds within a range, or the default.

@@ -31,6 +31,10 @@ impl Lower<'_> {
                 .context
                 .as_ref()
                 .map(|context| self.context(&format!("{path}.context"), context)),
+            retry: raw
+                .retry
+                .as_ref()
+                .map(|raw| self.loopback(&format!("{path}.retry"), raw)),
             template: self.template_of(&format!("{path}.template"), raw.template.as_deref()),
             system: raw
                 .system

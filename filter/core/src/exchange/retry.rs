@@ -1,0 +1,186 @@
+//! A trimmed request that upstream refuses for its messages goes out once more as it was.
+//!
+//! proxy-wasm cannot send a stream again. The host sends the untrimmed request as a call to a cluster
+//! that is this Envoy's own listener, so that the route, its credentials and its host rewrites are its
+//! lot as they were the first time; the answer takes the refusal's place. A streamed answer comes in
+//! one piece then: a call has no streams, and holding the rare refused one costs the others nothing.
+//!
+//! That request carries a sealed header: this filter, on that listener, lets it pass as it is.
+
+use sluice_wire::{Outcome, header};
+
+use super::facts::{Facts, Held};
+use super::response::status;
+use super::{Effect, Effects, Exchange, Flow, Headers, Host, Label, Phase, Vm};
+use crate::formats::{Tap, refusal};
+
+/// Most bytes of untrimmed requests that one VM holds. Past it a trimmed request goes out all the
+/// same, and a refusal of it stands.
+const MOST: usize = 16 << 20;
+/// Oldest seal that is believed, in microseconds: an attempt is sent at once.
+const OLDEST_US: u64 = 60_000_000;
+
+impl Vm {
+    /// Whether a request is the second attempt of one that this filter has decided about.
+    pub(super) fn is_attempt(&self, headers: &Headers, host: &dyn Host) -> bool {
+        let sealed = || {
+            let (moment, seal) = headers.get(header::ATTEMPT)?.split_once(':')?;
+            self.sealed(&what(moment), seal).then_some(())?;
+            let age_us = (host.now_ns() / 1000).abs_diff(moment.parse().ok()?);
+            (age_us <= OLDEST_US).then_some(())
+        };
+        sealed().is_some()
+    }
+}
+
+/// What is sealed: no lease reads so.
+fn what(moment: &str) -> String {
+    format!("attempt {moment}")
+}
+
+impl Facts {
+    /// Holds the request as it would have gone out untrimmed, where it may be sent again and there is
+    /// room. The host is then to keep its headers.
+    pub(super) fn keep_untrimmed(&mut self, body: &[u8], vm: &Vm, effects: &mut Effects) {
+        if self.route(&vm.plan).trim.retry.is_none() || vm.seal.is_none() {
+            return;
+        }
+        self.untrimmed = Held::new(body, (&vm.untrimmed, MOST));
+        if self.untrimmed.is_some() {
+            effects.list.push(Effect::KeepRequest);
+        }
+    }
+
+    /// Whether an answer of that status is held to be judged.
+    pub(super) fn may_retry(&self, headers: &Headers) -> bool {
+        self.untrimmed.is_some()
+            && refusal::may_blame_messages(self.status)
+            && headers.get("content-encoding").is_none()
+    }
+}
+
+impl Exchange {
+    /// Sends the untrimmed request, where the refusal in `body` blames the messages. Says whether it
+    /// does.
+    pub(super) fn try_untrimmed(
+        &mut self,
+        body: &[u8],
+        now_ns: u64,
+        vm: &mut Vm,
+        effects: &mut Effects,
+    ) -> bool {
+        let plan = vm.plan.clone();
+        let Some(facts) = self.facts.as_mut() else {
+            return false;
+        };
+        let Some(untrimmed) = facts.untrimmed.take() else {
+            return false;
+        };
+        if !refusal::blames_messages(facts.status, body) {
+            return false;
+        }
+        let Some(retry) = &facts.route(&plan).trim.retry else {
+            return false;
+        };
+        let moment = (now_ns / 1000).to_string();
+        let Some(seal) = vm.seal_of(&what(&moment)) else {
+            return false;
+        };
+        effects.list.push(Effect::Attempt {
+            cluster: retry.cluster.clone(),
+            timeout_ms: retry.timeout_ms,
+            headers: vec![(header::ATTEMPT, format!("{moment}:{seal}"))],
+            body: untrimmed.to_vec(),
+        });
+        self.phase = Phase::Attempted;
+        effects.flow = Flow::Pause;
+        true
+    }
+
+    /// The untrimmed request's answer takes the place of the refusal, which stands where there is
+    /// none.
+    pub(super) fn attempt(
+        &mut self,
+        answer: Option<(&Headers, &[u8])>,
+        vm: &mut Vm,
+        effects: &mut Effects,
+    ) {
+        if self.phase != Phase::Attempted {
+            return;
+        }
+        let plan = vm.plan.clone();
+        let Some(facts) = self.facts.as_mut() else {
+            return;
+        };
+        let answered = answer.map(|(headers, body)| (status(headers), headers, body));
+        let result = match answered {
+            Some((200..300, ..)) => "answered",
+            Some(_) => "refused",
+            None => "failed",
+        };
+        effects.count(vm, ("trim_retry", &[(Label::Result, result)]), 1);
+        let Some((status, headers, body)) = answered else {
+            effects.add_response_headers(facts.cost_headers(&plan));
+            self.phase = Phase::Streaming;
+            effects.list.push(Effect::ResumeResponse);
+            return;
+        };
+        facts.untrim();
+        facts.status = status;
+        let mut shown = None;
+        if status < 400 {
+            facts.outcome = Outcome::Answered;
+            shown = facts.read_attempt(headers, body, &plan);
+        }
+        let content_type = headers.get("content-type").unwrap_or("application/json");
+        let mut all = vec![("content-type", content_type.to_owned().into())];
+        let retry_after = headers.get("retry-after");
+        all.extend(retry_after.map(|value| ("retry-after", value.to_owned().into())));
+        all.extend(facts.answer_headers(&plan));
+        all.extend(facts.cost_headers(&plan));
+        self.phase = Phase::Local;
+        effects.list.push(Effect::Respond {
+            status,
+            headers: all,
+            body: shown.unwrap_or_else(|| body.to_vec()),
+        });
+        effects.flow = Flow::Pause;
+    }
+}
+
+impl Facts {
+    /// Reads a whole answer; the stream to show, where something in it is to be hidden.
+    fn read_attempt(
+        &mut self,
+        headers: &Headers,
+        body: &[u8],
+        plan: &crate::config::Plan,
+    ) -> Option<Vec<u8>> {
+        let kind = headers.get("content-type").unwrap_or("");
+        if kind.starts_with("text/event-stream") {
+            let mut tap = Tap::new(self.format, self.hiding);
+            let mut shown = tap.chunk(body).into_owned();
+            shown.extend(tap.end());
+            self.read(&tap.outcome());
+            if tap.outcome().complete && self.stores(plan, 0) {
+                let longest = self.longest(plan);
+                self.answer = tap
+                    .assemble()
+                    .map(String::into_bytes)
+                    .filter(|answer| answer.len() <= longest);
+            }
+            return Some(shown);
+        }
+        let answer = self.format.answer(body);
+        self.read(&answer);
+        if answer.complete && self.stores(plan, body.len()) {
+            self.answer = Some(body.to_vec());
+        }
+        None
+    }
+
+    /// Nothing was trimmed after all.
+    fn untrim(&mut self) {
+        self.trimmed = 0;
+    }
+}
