@@ -17,6 +17,8 @@ pub struct Fault {
     pub path: Option<String>,
     /// Only requests for this model.
     pub model: Option<String>,
+    /// Refuse a request with fewer messages than that, as one whose messages do not fit together.
+    pub messages_below: Option<usize>,
     /// Answer with this error status instead.
     pub status: Option<u16>,
     /// Accept the request and never answer.

@@ -163,6 +163,13 @@ async fn api(Shared(state): Provider, request: Request) -> Response {
         more_headers(&mut response, &fault);
         return response;
     }
+    if let (Some(least), Ok(body)) = (fault.messages_below, &parsed)
+        && let Some(messages) = body["messages"].as_array().or(body["input"].as_array())
+        && messages.len() < least
+    {
+        let message = "messages: a `tool_use` block has no `tool_result` immediately after it";
+        return refuse(&Refusal::invalid("messages", message));
+    }
     if path.starts_with("/v1/messages") && !parts.headers.contains_key("anthropic-version") {
         return refuse(&Refusal::invalid(
             "",
