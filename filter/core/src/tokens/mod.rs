@@ -134,7 +134,7 @@ fn is_chat(format: &str) -> bool {
     !(format.ends_with("completions") || format.ends_with("embeddings"))
 }
 
-/// Tokens of a request's text, piece by piece.
+/// A request's tokens, piece by piece.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Each {
     /// Of the tool definitions.
@@ -143,6 +143,50 @@ pub struct Each {
     pub system: Vec<u64>,
     /// Of each of [`Request::messages`].
     pub messages: Vec<u64>,
+    /// Of what the chat format has once.
+    pub once: u64,
+}
+
+/// What tokens are counted of.
+enum Piece<'r, 'a> {
+    Tools(&'a str),
+    Content(&'r Content<'a>),
+}
+
+impl Each {
+    /// By the tokens of each piece's text: tools, system prompts, messages, in this order.
+    fn of<'a>(
+        request: &Request<'a>,
+        format: &str,
+        text: &mut dyn FnMut(Piece<'_, 'a>) -> u64,
+    ) -> Each {
+        let (once, message) = match is_chat(format) {
+            true => (PER_ANSWER, PER_MESSAGE),
+            false => (0, 0),
+        };
+        let tools = request.tools.map_or(0, |raw| text(Piece::Tools(raw)));
+        let mut of = |content: &Content<'a>| {
+            let fixed: u64 = content.parts.iter().map(fixed).sum();
+            text(Piece::Content(content)) + fixed + message
+        };
+        Each {
+            tools,
+            system: request.system.iter().map(&mut of).collect(),
+            messages: request
+                .messages
+                .iter()
+                .map(|message| of(&message.content))
+                .collect(),
+            once,
+        }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let contents = self.system.iter().chain(&self.messages);
+        contents.fold(self.once + self.tools, |sum, one| sum.saturating_add(*one))
+    }
 }
 
 /// What one VM knows about tokens: vocabularies, ratios per model, counts of messages seen.
@@ -200,11 +244,10 @@ impl Tokens {
         format: &str,
     ) -> Option<u64> {
         let each = self.each(encoding, request, format)?;
-        let counted: u64 = each.tools + each.system.iter().chain(&each.messages).sum::<u64>();
-        Some(Extent::of(request, format).fixed + counted)
+        Some(each.total())
     }
 
-    /// The same piece by piece, the text's tokens alone: what [`Extent::fixed`] says comes on top.
+    /// The same piece by piece.
     #[must_use]
     pub fn each(
         &mut self,
@@ -237,31 +280,19 @@ impl Tokens {
         }
         work.count(counter, &mut self.memory, &mut counts);
         let mut counts = counts.into_iter();
-        Some(Each {
-            tools: request.tools.and_then(|_| counts.next()).unwrap_or(0),
-            system: counts.by_ref().take(request.system.len()).collect(),
-            messages: counts.collect(),
-        })
+        Some(Each::of(request, format, &mut |_| counts.next().unwrap_or(0)))
     }
 
     /// As [`Tokens::each`] where the vocabulary is not known, by what the model's usage taught.
     #[must_use]
-    pub fn estimate_each(&self, model: &str, request: &Request<'_>) -> Each {
-        let of = |content: &Content<'_>| {
-            let bytes = content.parts.iter().map(text_bytes).sum();
+    pub fn estimate_each(&self, model: &str, request: &Request<'_>, format: &str) -> Each {
+        Each::of(request, format, &mut |piece| {
+            let bytes = match piece {
+                Piece::Tools(raw) => len(raw),
+                Piece::Content(content) => content.parts.iter().map(text_bytes).sum(),
+            };
             self.estimate(model, bytes)
-        };
-        Each {
-            tools: request
-                .tools
-                .map_or(0, |raw| self.estimate(model, len(raw))),
-            system: request.system.iter().map(of).collect(),
-            messages: request
-                .messages
-                .iter()
-                .map(|message| of(&message.content))
-                .collect(),
-        }
+        })
     }
 
     /// Tokens of a bare text; None when that vocabulary is not loaded. Sampled past
