@@ -177,10 +177,9 @@ impl Inner {
                     "refresh",
                     refresh((cluster, timeout_ms), headers).map(|refresh| worker.refresh(refresh)),
                 ),
-                Effect::KeepRequest => (
-                    "keep",
-                    request_headers().map(|headers| self.kept = headers),
-                ),
+                Effect::KeepRequest => {
+                    ("keep", request_headers().map(|headers| self.kept = headers))
+                }
                 Effect::Attempt {
                     cluster,
                     timeout_ms,

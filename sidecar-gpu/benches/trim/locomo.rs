@@ -180,7 +180,10 @@ fn outcomes<'a>(
     asked: &'a [Asked],
     way: Way<'_>,
 ) -> Vec<Outcome<'a>> {
-    let turns: HashSet<&str> = past.iter().flat_map(|it| it.turns.iter().copied()).collect();
+    let turns: HashSet<&str> = past
+        .iter()
+        .flat_map(|it| it.turns.iter().copied())
+        .collect();
     let about = asked.iter().filter(|it| it.conversation == conversation.id);
     let outcome = |asked: &'a Asked| {
         let evidence = asked.evidence.iter().map(String::as_str);
@@ -226,7 +229,9 @@ fn stays(past: &[Exchange<'_>], question: &str, way: Way<'_>) -> Vec<bool> {
 fn report(case: &str, outcomes: &[Outcome<'_>], target: Option<f64>) -> Vec<Row> {
     let kept = |of: &[&Outcome<'_>]| percent(of.iter().map(|it| it.kept));
     let all: Vec<&Outcome<'_>> = outcomes.iter().collect();
-    let whole = outcomes.iter().map(|it| f64::from(u8::from(it.kept >= 1.0)));
+    let whole = outcomes
+        .iter()
+        .map(|it| f64::from(u8::from(it.kept >= 1.0)));
     let mut rows = vec![
         Row::higher(format!("{case} · evidence kept"), kept(&all), "%").target(target),
         Row::higher(format!("{case} · all evidence kept"), percent(whole), "%"),

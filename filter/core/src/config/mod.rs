@@ -17,8 +17,8 @@ use std::fmt::{self, Write};
 
 pub use plan::{
     Backoff, BudgetRule, Caching, ClaimPath, Guard, HashKey, History, Identity, InputLimit, Limits,
-    Loopback, Matcher, Misses, Model, Plan, Prefix, PrefixCache, Price, Reserve, RoutePlan, Routing,
-    Sidecar, Source, Spend, Tier, Trimming, Trust,
+    Loopback, Matcher, Misses, Model, Plan, Prefix, PrefixCache, Price, Reserve, RoutePlan,
+    Routing, Sidecar, Source, Spend, Tier, Trimming, Trust,
 };
 pub use raw::{Keep, Mode, OnFailure, OverSpend, Per, RouteKind, Scope};
 pub use read::without_secret;

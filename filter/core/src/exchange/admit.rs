@@ -78,10 +78,13 @@ impl Exchange {
             return;
         };
         let plan = vm.plan.clone();
-        let nothing_to_ask = facts.options.iter().all(|option| {
-            option.charges.is_empty()
-                && (option.key.is_none() || facts.cache_wish != CacheWish::Use)
-        });
+        let trims =
+            facts.trim.ask.is_some() || facts.trim.conversation.is_some() && plan.sidecar.is_some();
+        let nothing_to_ask = !trims
+            && facts.options.iter().all(|option| {
+                option.charges.is_empty()
+                    && (option.key.is_none() || facts.cache_wish != CacheWish::Use)
+            });
         if nothing_to_ask {
             self.go(vm, host, effects);
             return;
@@ -122,6 +125,14 @@ impl Exchange {
         let question = facts.compare(&plan).filter(|_| !waits);
         facts.compared |= question.is_some();
         let compare_ms = question.as_ref().map_or(0, |question| question.max_ms);
+        // Once: what was not known in time is at the next turn.
+        let (relevance, texts) = match facts.trim.ask.take().filter(|_| !waits) {
+            Some(ask) => (Some(ask.relevance), ask.texts),
+            None => (None, Vec::new()),
+        };
+        let compare_ms = relevance
+            .as_ref()
+            .map_or(compare_ms, |it| it.max_ms.max(compare_ms));
         let request = AdmitRequest {
             id: facts.id.clone(),
             tenant: facts.caller.tenant.clone(),
@@ -149,14 +160,15 @@ impl Exchange {
                 question,
                 vector_bytes: facts.vector_room(&plan),
             },
-            relevance: None,
-            conversation: None,
+            relevance,
+            conversation: facts.trim.conversation.clone().filter(|_| !waits),
         };
         let mut keys = Vec::new();
         for option in facts.options.iter().filter(|_| lookup) {
             keys.extend(option.inputs.iter().flatten());
         }
         let inputs_ms = keys.len() / limit::KEY / INPUTS_PER_MS;
+        keys.extend(texts);
         match (Frame {
             head: request,
             body: keys,
@@ -252,6 +264,10 @@ impl Exchange {
             return;
         };
         facts.vain = None;
+        if head.similarities.is_some() {
+            facts.trim.similarities = head.similarities.unwrap_or_default();
+        }
+        facts.trim.state = head.sent.or(facts.trim.state.take());
         let vectors = head.vectors;
         match head.verdict {
             Verdict::Go {
@@ -327,7 +343,7 @@ impl Exchange {
                 limit,
                 used,
                 reset_secs,
-            } => self.over_budget(rule, limit, used, reset_secs, vm, effects),
+            } => self.over_budget((rule, limit, used, reset_secs), vm, (host, effects)),
         }
     }
 
@@ -506,7 +522,7 @@ impl Exchange {
                     used,
                     reset_secs,
                 } => {
-                    self.over_budget(rule, limit, used, reset_secs, vm, effects);
+                    self.over_budget((rule, limit, used, reset_secs), vm, (host, effects));
                 }
                 Local::Count => self.go(vm, host, effects),
             }
@@ -516,15 +532,12 @@ impl Exchange {
 
     fn over_budget(
         &mut self,
-        rule: u16,
-        limit: u64,
-        used: u64,
-        reset_secs: u64,
+        (rule, limit, used, reset_secs): (u16, u64, u64, u64),
         vm: &mut Vm,
-        effects: &mut Effects,
+        (host, effects): (&mut dyn Host, &mut Effects),
     ) {
         let Some(budget) = vm.plan.budgets.get(usize::from(rule)) else {
-            self.send(vm, effects);
+            self.send(host.now_ns(), vm, effects);
             return;
         };
         let (unit, window) = (budget.unit, budget.every.name());
@@ -573,14 +586,18 @@ impl Exchange {
     }
 
     /// Sends the request upstream as the chosen option wants it.
-    pub(super) fn send(&mut self, vm: &mut Vm, effects: &mut Effects) {
+    pub(super) fn send(&mut self, now_ns: u64, vm: &mut Vm, effects: &mut Effects) {
         let Some(facts) = self.facts.as_mut() else {
             return;
+        };
+        let trimmed = match facts.trim(now_ns, vm, effects) {
+            Ok(trimmed) => trimmed,
+            Err(error) => return self.refuse(&error, Vec::new(), effects),
         };
         self.phase = Phase::Sent;
         let unknown = facts.unknown_places();
         effects.items(vm, "miss", unknown);
-        let part = facts.take_apart();
+        let part = facts.take_apart().or(trimmed);
         facts.body = String::new();
         facts.hiding = facts.usage_edit.is_some();
         let chosen = facts.chosen;
@@ -600,6 +617,9 @@ impl Exchange {
                 .list
                 .push(Effect::AddRequestHeader(header::MODEL, model.into()));
             effects.list.push(Effect::ClearRouteCache);
+        }
+        if facts.untrimmed.is_some() {
+            effects.list.push(Effect::KeepRequest);
         }
         effects.list.push(Effect::ResumeRequest);
     }

@@ -75,7 +75,9 @@ pub(super) fn decide(
     if facts.guarded.then == Then::Small {
         first = small.clone().unwrap_or(first);
     }
-    if over_input_limit(facts, request, route, vm, effects)? {
+    facts.look_for_limit(route, &plan);
+    let over = over_input_limit(facts, request, (route, &first), vm, effects)?;
+    if facts.over_question_limit(request, route, vm)? || over {
         // Without a smaller tier there is nowhere to send it: it goes as it is and is counted.
         first = small.clone().unwrap_or(first);
     }
@@ -98,8 +100,10 @@ pub(super) fn decide(
         let small = option(facts, request, route, &plan, small);
         facts.options.push(small);
     }
+    facts.look_to_trim(request, route, &plan)?;
     let takes_apart = facts.inputs.as_ref().is_some_and(Inputs::several);
-    if takes_apart && route.cache.mode == Mode::On || facts.options.iter().any(Option_::estimated) {
+    let takes_apart = takes_apart && route.cache.mode == Mode::On;
+    if takes_apart || facts.trim.acts || facts.options.iter().any(Option_::estimated) {
         facts.body = request.body.to_owned();
     }
     facts.cache = match (route.cache.mode, plan.sidecar.is_some()) {
@@ -160,25 +164,11 @@ fn expect(facts: &Facts, request: &Request<'_>, vm: &mut Vm, exact: bool) -> Exp
 fn over_input_limit(
     facts: &mut Facts,
     request: &Request<'_>,
-    route: &RoutePlan,
+    (route, first): (&RoutePlan, &Choice),
     vm: &mut Vm,
     effects: &mut Effects,
 ) -> Result<bool, ApiError> {
-    let Some(limits) = route
-        .trim
-        .input
-        .as_ref()
-        .filter(|_| route.trim.mode != Mode::Off)
-    else {
-        return Ok(false);
-    };
-    // A dated snapshot has its model's limit, unless it has one of its own.
-    let asked = facts.model_asked.as_str();
-    let listed = match limits.models.contains_key(asked) {
-        true => asked,
-        false => vm.plan.model(asked).map_or(asked, |(name, _)| name),
-    };
-    let Some(limit) = limits.of(&facts.caller.tenant, listed) else {
+    let (Some(limits), Some(limit)) = (&route.trim.input, facts.trim.limit) else {
         return Ok(false);
     };
     if facts.expected.prompt_at_most <= limit {
@@ -187,6 +177,12 @@ fn over_input_limit(
     // The bound is not enough: only now is it worth counting.
     facts.expected = expect(facts, request, vm, true);
     let found = facts.expected.prompt;
+    if found <= limit {
+        return Ok(false);
+    }
+    let found = facts
+        .trimmed_to_limit(request, route, &first.model, vm)
+        .unwrap_or(found);
     if found <= limit {
         return Ok(false);
     }
@@ -260,7 +256,7 @@ fn option(
         key_headers: &cache.headers,
         model: &choice.model,
         output_limit: choice.cap.or(request.output_limit),
-        policies: &route.digest,
+        policies: &facts.policies(route),
     };
     let keyed = wanted && cool && facts.format.cacheable(request);
     let key = match keyed {

@@ -9,6 +9,7 @@ use super::Headers;
 use super::guard::Guarded;
 use super::inputs::Inputs;
 use super::joining::Fresh;
+use super::trim::Trim;
 use crate::coding::Decoder;
 use crate::config::{Plan, RoutePlan};
 use crate::formats::{Edit, Format, Tap, UsageScan};
@@ -117,8 +118,8 @@ pub(super) struct Facts {
     pub(super) audit: Option<Audit>,
     /// The request as it would have gone out untrimmed, in case upstream refuses it trimmed.
     pub(super) untrimmed: Option<Held>,
-    /// Prompt tokens that were left out.
-    pub(super) trimmed: u64,
+    /// What trimming knows and did.
+    pub(super) trim: Trim,
     /// What the answer is built on.
     pub(super) tags: Vec<String>,
     /// What the guard knows of it.
@@ -297,7 +298,7 @@ impl Facts {
             spare: None,
             audit: None,
             untrimmed: None,
-            trimmed: 0,
+            trim: Trim::default(),
             tags: Vec::new(),
             guarded: Guarded::default(),
             cache: CacheResult::Off,

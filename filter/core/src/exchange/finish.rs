@@ -45,7 +45,9 @@ impl Exchange {
             Phase::Asked | Phase::Waiting | Phase::Queued | Phase::Retrying
         );
         let estimated = facts.estimate_usage(sent, vm);
-        let whole = !facts.cache.answers() && facts.cache != CacheResult::Partial;
+        let whole = !facts.cache.answers()
+            && facts.cache != CacheResult::Partial
+            && facts.left_out(&plan) == 0;
         if !estimated && whole && facts.outcome == Outcome::Answered {
             let name = plan
                 .model(facts.model())
@@ -90,6 +92,10 @@ impl Exchange {
         {
             guard::spend(&facts.route(&plan).name, cost, host);
         }
+        let remember = match facts.outcome {
+            Outcome::Answered if sent && !facts.cache.answers() => facts.remember(vm),
+            _ => None,
+        };
         if plan.sidecar.is_some() {
             let route = facts.route(&plan);
             let mut answer = facts.answer.take().unwrap_or_default();
@@ -146,7 +152,7 @@ impl Exchange {
                 store,
                 vectors,
                 release,
-                sent: None,
+                sent: remember,
             };
             effects.list.push(Effect::Settle(Box::new(settle), answer));
         }
@@ -211,7 +217,7 @@ impl Facts {
             bytes => vm.tokens.estimate(model, bytes),
         };
         let reported = self.usage.unwrap_or(Usage {
-            prompt: self.expected.prompt,
+            prompt: self.expected.prompt.saturating_sub(self.left_out(&vm.plan)),
             ..Usage::default()
         });
         self.usage = Some(Usage {
@@ -229,6 +235,8 @@ impl Facts {
                 false => Some(Price::FREE),
             }
         };
+        let usage = self.usage.unwrap_or_default();
+        let (untrimmed, dry_trimmed) = self.prompts(plan, &usage);
         let facts = accounting::Facts {
             asked: price(&self.model_asked),
             used: price(self.model()),
@@ -239,10 +247,10 @@ impl Facts {
             from_cache: self.from_cache,
             dry_from_cache: self.dry_from_cache,
             free: free(self),
-            untrimmed: None,
-            dry_trimmed: None,
+            untrimmed,
+            dry_trimmed,
         };
-        accounting::bill(&facts, &self.usage.unwrap_or_default())
+        accounting::bill(&facts, &usage)
     }
 
     /// The ledger's record; labels move into it.

@@ -266,7 +266,7 @@ impl Exchange {
             false => facts.obstacle(vm, host),
         };
         let Some(obstacle) = obstacle else {
-            return self.send(vm, effects);
+            return self.send(host.now_ns(), vm, effects);
         };
         // An audit waits for nothing: the answer is there, if it can be told as the client asked.
         let audits = |facts: &Facts| {
@@ -308,7 +308,7 @@ impl Exchange {
         let guard = vm.guards.entry(facts.route).or_default();
         guard.upstream.queued = guard.upstream.queued.saturating_sub(1);
         match obstacle {
-            None => self.send(vm, effects),
+            None => self.send(host.now_ns(), vm, effects),
             Some(obstacle) => self.held_back(&obstacle, vm, effects),
         }
     }

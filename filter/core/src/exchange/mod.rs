@@ -11,6 +11,7 @@
 //! ```
 
 mod admit;
+mod conversations;
 mod decide;
 mod effect;
 mod event;
@@ -27,6 +28,7 @@ mod response;
 mod retry;
 #[cfg(test)]
 mod tests;
+mod trim;
 mod vm;
 
 pub use effect::{Effect, Effects, Flow, Header, Metric, ReplyStatus};

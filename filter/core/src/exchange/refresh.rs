@@ -63,7 +63,9 @@ impl Effects {
             return;
         };
         let lease = format!("{}:{}", lease.holder, lease.token);
-        let Some(seal) = vm.seal_of(&lease) else { return };
+        let Some(seal) = vm.seal_of(&lease) else {
+            return;
+        };
         let mut headers = vec![(header::LEASE, format!("{lease}:{seal}"))];
         // What a trusted caller asked for, once more; read and removed on the way in.
         let control = [

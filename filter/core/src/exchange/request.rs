@@ -4,6 +4,7 @@ use sluice_wire::header;
 
 use super::decide::decide;
 use super::facts::{CacheWish, Facts};
+use super::trim::Trim;
 use super::{Effect, Effects, Exchange, Flow, Header, Headers, Host, Phase, Vm};
 use crate::config::{Mode, OnFailure, RouteKind};
 use crate::formats::{self, ApiError, ErrorKind};
@@ -92,6 +93,7 @@ impl Exchange {
             .filter(|name| needed(name))
             .flat_map(|name| headers.all(name).map(move |value| (name, value)))
             .collect();
+        let template = control(header::TEMPLATE).and_then(|name| plan.templates.get(name.trim()));
         let tags = control(header::TAGS).map(tags::listed).unwrap_or_default();
         let id = match plan.sidecar {
             Some(_) => request_id(headers, vm, host),
@@ -107,6 +109,10 @@ impl Exchange {
             may_touch,
             under,
             tags,
+            trim: Trim {
+                template: template.cloned(),
+                ..Trim::default()
+            },
             ..facts
         }));
         self.phase = Phase::Body;

@@ -153,17 +153,22 @@ impl Exchange {
         effects: &mut Effects,
     ) {
         match self.phase {
-            Phase::Held => {
-                if !end_of_stream || !self.try_untrimmed(chunk, now_ns, vm, effects) {
-                    self.held_body(chunk, end_of_stream, vm, effects);
-                }
-            }
+            Phase::Held => self.held_body(chunk, (end_of_stream, now_ns), vm, effects),
             Phase::Streaming => self.streaming_body(chunk, end_of_stream, vm, effects),
             _ => {}
         }
     }
 
-    fn held_body(&mut self, all: &[u8], end_of_stream: bool, vm: &mut Vm, effects: &mut Effects) {
+    fn held_body(
+        &mut self,
+        all: &[u8],
+        (end_of_stream, now_ns): (bool, u64),
+        vm: &mut Vm,
+        effects: &mut Effects,
+    ) {
+        if end_of_stream && self.try_untrimmed(all, now_ns, vm, effects) {
+            return;
+        }
         let Some(facts) = self.facts.as_mut() else {
             return;
         };
@@ -187,7 +192,7 @@ impl Exchange {
         }
         if facts.outcome == Outcome::UpstreamError {
             // Upstream refused what we made of the request: that says nothing of the request.
-            let own = facts.trimmed == 0;
+            let own = facts.left_out(&vm.plan) == 0;
             if own && refusal::stands(facts.status, all) && all.len() <= facts.longest(&vm.plan) {
                 facts.answer = Some(all.to_vec());
             }
@@ -391,7 +396,10 @@ impl Facts {
         let mut headers: Vec<Header> = vec![
             (header::MODEL, self.model().to_owned().into()),
             (header::CACHE, self.cache.name().into()),
-            (header::TOKENS_TRIMMED, self.trimmed.to_string().into()),
+            (
+                header::TOKENS_TRIMMED,
+                self.left_out(plan).to_string().into(),
+            ),
         ];
         if let Some(tier) = self.tier(plan) {
             headers.push((header::TIER, tier.to_owned().into()));

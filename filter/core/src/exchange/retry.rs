@@ -41,14 +41,11 @@ fn what(moment: &str) -> String {
 impl Facts {
     /// Holds the request as it would have gone out untrimmed, where it may be sent again and there is
     /// room. The host is then to keep its headers.
-    pub(super) fn keep_untrimmed(&mut self, body: &[u8], vm: &Vm, effects: &mut Effects) {
+    pub(super) fn keep_untrimmed(&mut self, body: &[u8], vm: &Vm) {
         if self.route(&vm.plan).trim.retry.is_none() || vm.seal.is_none() {
             return;
         }
         self.untrimmed = Held::new(body, (&vm.untrimmed, MOST));
-        if self.untrimmed.is_some() {
-            effects.list.push(Effect::KeepRequest);
-        }
     }
 
     /// Whether an answer of that status is held to be judged.
@@ -177,10 +174,5 @@ impl Facts {
             self.answer = Some(body.to_vec());
         }
         None
-    }
-
-    /// Nothing was trimmed after all.
-    fn untrim(&mut self) {
-        self.trimmed = 0;
     }
 }

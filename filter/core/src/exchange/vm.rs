@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
+use super::conversations::Conversations;
 use super::names::Names;
 use super::{Host, Phase};
 use crate::coding::{self, Memory};
@@ -12,6 +13,8 @@ use crate::config::{Plan, Sidecar};
 use crate::policy::backoff::Backoffs;
 use crate::policy::guard::{Trailing, Upstream};
 use crate::policy::joins::Joins;
+use crate::policy::trim::summary::DigestMemory;
+use crate::policy::trim::terms::TermMemory;
 use crate::tokens::Tokens;
 
 /// State that outlives a request. One per worker; workers share nothing but [`super::Host::count`].
@@ -21,6 +24,12 @@ pub struct Vm {
     pub plan: Rc<Plan>,
     /// Vocabularies, counts, ratios.
     pub tokens: Tokens,
+    /// Terms of texts seen before.
+    pub(super) terms: TermMemory,
+    /// Digests of what was left out.
+    pub(super) digests: DigestMemory,
+    /// Conversations, where no sidecar remembers them.
+    pub(super) conversations: Conversations,
     /// What decoders of compressed answers may take.
     pub(super) decoders: Memory,
     pub(super) breaker: Breaker,
@@ -60,6 +69,9 @@ impl Vm {
         let seal =
             secret.map(|secret| blake3::derive_key("sluice 2026 lease header", secret.as_bytes()));
         Vm {
+            terms: TermMemory::default(),
+            digests: DigestMemory::default(),
+            conversations: Conversations::default(),
             waiting: 0,
             spares: Rc::default(),
             vectors: Rc::default(),

@@ -280,7 +280,9 @@ impl Tokens {
         }
         work.count(counter, &mut self.memory, &mut counts);
         let mut counts = counts.into_iter();
-        Some(Each::of(request, format, &mut |_| counts.next().unwrap_or(0)))
+        Some(Each::of(request, format, &mut |_| {
+            counts.next().unwrap_or(0)
+        }))
     }
 
     /// As [`Tokens::each`] where the vocabulary is not known, by what the model's usage taught.

@@ -107,7 +107,7 @@ impl Item {
 }
 
 /// A client's `cache_control`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mark {
     /// `{"type": "ephemeral"}`: five minutes.
     Short,
