@@ -1,5 +1,5 @@
-//! What conversations' last turns wanted told, where there is no sidecar to keep it: of this worker's
-//! conversations alone.
+//! What the last turns of this worker's conversations wanted told: all that there is without a
+//! sidecar, and with one what it may not have been told yet.
 
 use rustc_hash::FxHashMap;
 

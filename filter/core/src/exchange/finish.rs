@@ -93,7 +93,7 @@ impl Exchange {
             guard::spend(&facts.route(&plan).name, cost, host);
         }
         let remember = match facts.outcome {
-            Outcome::Answered if sent && !facts.cache.answers() => facts.remember(vm),
+            Outcome::Answered if sent && !facts.cache.answers() => facts.remember(),
             _ => None,
         };
         if plan.sidecar.is_some() {

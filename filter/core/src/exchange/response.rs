@@ -89,6 +89,7 @@ impl Exchange {
             }
             return;
         }
+        facts.taken(vm);
         if end_of_stream {
             facts.outcome = Outcome::Answered;
             if facts.in_part() {

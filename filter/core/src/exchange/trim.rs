@@ -241,12 +241,13 @@ impl Facts {
         let Ok(request) = self.format.parse(own.unwrap_or(&self.body)) else {
             return Ok(None);
         };
-        let state = match (&plan.sidecar, &self.trim.conversation) {
-            // What is known is of the conversation with the model that was asked about.
-            _ if self.chosen > 0 => None,
-            (None, Some(conversation)) => vm.conversations.get(conversation),
-            _ => self.trim.state.clone(),
-        };
+        // What is known is of the conversation with the model that was asked about. A turn that comes
+        // at once may be faster than the sidecar is told of the one before; its connection, and so
+        // its worker, are mostly the same.
+        let conversation = self.trim.conversation.as_ref().filter(|_| self.chosen == 0);
+        let own = conversation.and_then(|conversation| vm.conversations.get(conversation));
+        let told = self.trim.state.as_deref().filter(|_| self.chosen == 0);
+        let state = trim::newer(own.as_deref(), told).map(str::to_owned);
         let job = Job {
             known: Known {
                 similarities: &self.trim.similarities,
@@ -313,14 +314,20 @@ impl Facts {
         }
     }
 
-    /// What the conversation's next turn wants told, once upstream has answered.
-    pub(super) fn remember(&mut self, vm: &mut Vm) -> Option<Remember> {
+    /// Upstream has taken the request: this worker remembers it for the conversation's next turn.
+    pub(super) fn taken(&self, vm: &mut Vm) {
+        if let (Some(conversation), Some(done)) = (&self.trim.conversation, &self.trim.done)
+            && let Some(state) = &done.state
+        {
+            vm.conversations.put(conversation.clone(), state.clone());
+        }
+    }
+
+    /// What the conversation's next turn wants told, whichever worker serves it, once upstream has
+    /// answered.
+    pub(super) fn remember(&mut self) -> Option<Remember> {
         let state = self.trim.done.as_mut()?.state.take()?;
         let conversation = self.trim.conversation.take()?;
-        if vm.plan.sidecar.is_none() {
-            vm.conversations.put(conversation, state);
-            return None;
-        }
         Some(Remember {
             conversation,
             state,

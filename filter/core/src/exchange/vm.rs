@@ -28,7 +28,7 @@ pub struct Vm {
     pub(super) terms: TermMemory,
     /// Digests of what was left out.
     pub(super) digests: DigestMemory,
-    /// Conversations, where no sidecar remembers them.
+    /// Conversations that this worker serves.
     pub(super) conversations: Conversations,
     /// What decoders of compressed answers may take.
     pub(super) decoders: Memory,

@@ -25,4 +25,4 @@ pub mod template;
 pub mod terms;
 pub mod turns;
 
-pub use request::{Asked, Fault, Job, Known, Memories, Model, Trimmed, asked, trim};
+pub use request::{Asked, Fault, Job, Known, Memories, Model, Trimmed, asked, newer, trim};

@@ -159,6 +159,16 @@ struct State {
     chunks: Vec<(u64, usize, Vec<usize>)>,
 }
 
+/// Of two states of one conversation the one of its later turn.
+#[must_use]
+pub fn newer<'s>(one: Option<&'s str>, other: Option<&'s str>) -> Option<&'s str> {
+    let at = |state: &str| serde_json::from_str::<State>(state).map_or(0, |it| it.sent.at_ms);
+    match (one, other) {
+        (Some(one), Some(other)) if at(other) > at(one) => Some(other),
+        (one, other) => one.or(other),
+    }
+}
+
 /// Texts to be compared with a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
