@@ -100,7 +100,7 @@ pub(super) fn decide(
         let small = option(facts, request, route, &plan, small);
         facts.options.push(small);
     }
-    facts.look_to_trim(request, route, &plan)?;
+    facts.look_to_trim(request, route, (&plan, &vm.tokens))?;
     let takes_apart = facts.inputs.as_ref().is_some_and(Inputs::several);
     let takes_apart = takes_apart && route.cache.mode == Mode::On;
     if takes_apart || facts.trim.acts || facts.options.iter().any(Option_::estimated) {

@@ -12,8 +12,10 @@ use crate::formats::{ApiError, ErrorKind, Kind, PIN, Request};
 use crate::policy::accounting::Prompt;
 use crate::policy::trim::context::FIELD;
 use crate::policy::trim::planner::{Nothing, Unmet, Why};
+use crate::policy::trim::request::Counting;
 use crate::policy::trim::template::Template;
 use crate::policy::trim::{self, Job, Known, Memories, Model, Trimmed};
+use crate::tokens::Tokens;
 
 /// Seconds for which a conversation is remembered: longer than any provider keeps its prefix, so that
 /// what it saved is not forgotten over lunch.
@@ -58,7 +60,7 @@ impl Facts {
         &mut self,
         request: &Request<'_>,
         route: &RoutePlan,
-        plan: &Plan,
+        (plan, tokens): (&Plan, &Tokens),
     ) -> Result<(), ApiError> {
         let policy = &route.trim;
         self.trim.acts = self.trims(request, route);
@@ -73,7 +75,8 @@ impl Facts {
             self.trim.conversation = Some(self.conversation(request, route, &first.choice.model));
         }
         if plan.sidecar.is_some() {
-            self.trim.ask = trim::asked(&self.job(request, route, (plan, &first.choice.model)));
+            self.trim.ask =
+                trim::asked(&self.job(request, route, (plan, &first.choice.model, tokens)));
         }
         Ok(())
     }
@@ -153,7 +156,7 @@ impl Facts {
         &'j self,
         request: &'j Request<'j>,
         route: &'j RoutePlan,
-        (plan, name): (&'j Plan, &'j str),
+        (plan, name, tokens): (&'j Plan, &'j str, &Tokens),
     ) -> Job<'j> {
         let listed = plan.model(name);
         Job {
@@ -163,7 +166,7 @@ impl Facts {
             template: self.template(route),
             model: Model {
                 name: listed.map_or(name, |(name, _)| name),
-                encoding: listed.and_then(|(_, model)| model.encoding),
+                counting: listed.and_then(|(_, model)| counting(model, tokens)),
                 price: listed.and_then(|(_, model)| model.price),
                 prefix: listed.map(|(_, model)| model.prefix).unwrap_or_default(),
             },
@@ -216,7 +219,7 @@ impl Facts {
             return None;
         }
         let plan = vm.plan.clone();
-        let job = self.job(request, route, (&plan, model));
+        let job = self.job(request, route, (&plan, model, &vm.tokens));
         trim::trim(&job, &mut vm.memories())
             .ok()
             .map(|trimmed| trimmed.after)
@@ -254,7 +257,7 @@ impl Facts {
                 state: state.as_deref(),
                 now_ms: now_ns / 1_000_000,
             },
-            ..self.job(&request, route, (&plan, &option.choice.model))
+            ..self.job(&request, route, (&plan, &option.choice.model, &vm.tokens))
         };
         let trimmed = match trim::trim(&job, &mut vm.memories()) {
             Ok(trimmed) => trimmed,
@@ -398,6 +401,25 @@ impl Effects {
             trimmed.after, trimmed.before, trimmed.kept
         )));
     }
+}
+
+/// Bytes of English that a token of the built-in vocabularies is of, roughly (OpenAI's rule of thumb is
+/// four characters): what another model's bytes per token are held against.
+const BYTES_PER_TOKEN: f64 = 4.2;
+
+/// How a model's tokens are counted: by its own vocabulary, or by another.
+fn counting(model: &crate::config::Model, tokens: &Tokens) -> Option<Counting> {
+    if let Some(encoding) = model.encoding {
+        return Some(Counting {
+            encoding,
+            scale_milli: 1000,
+        });
+    }
+    let scale = BYTES_PER_TOKEN / model.bytes_per_token.max(0.1) * 1000.0;
+    Some(Counting {
+        encoding: tokens.any()?,
+        scale_milli: (scale as u64).max(1),
+    })
 }
 
 fn unusable(fault: &trim::Fault) -> ApiError {

@@ -181,6 +181,16 @@ impl Each {
         }
     }
 
+    /// Each as `scaled` has it.
+    #[must_use]
+    pub fn map(mut self, scaled: impl Fn(u64) -> u64) -> Each {
+        let contents = self.system.iter_mut().chain(&mut self.messages);
+        for tokens in contents.chain([&mut self.tools, &mut self.once]) {
+            *tokens = scaled(*tokens);
+        }
+        self
+    }
+
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
@@ -212,6 +222,12 @@ impl Tokens {
             ratios: Ratios::default(),
             memory: Memory::default(),
         }
+    }
+
+    /// A vocabulary that is loaded, the newest first.
+    #[must_use]
+    pub fn any(&self) -> Option<Encoding> {
+        self.counters.iter().map(Counter::encoding).min()
     }
 
     /// Sets the first guess at a model's bytes per token.

@@ -76,12 +76,32 @@ pub struct Job<'a> {
 pub struct Model<'a> {
     /// Its name in the config, or as it was asked for.
     pub name: &'a str,
-    /// Its vocabulary, if we have it.
-    pub encoding: Option<Encoding>,
+    /// How its tokens are counted; None: by what its usage taught.
+    pub counting: Option<Counting>,
     /// Its prices, if known.
     pub price: Option<Price>,
     /// Its provider's prefix cache.
     pub prefix: Prefix,
+}
+
+/// A vocabulary to count by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counting {
+    /// Which.
+    pub encoding: Encoding,
+    /// Tokens for a thousand of that vocabulary's: 1000 where it is the model's own. Another's counts
+    /// are off by much the same everywhere, where bytes are off by the kind of text.
+    pub scale_milli: u64,
+}
+
+impl Counting {
+    fn own(self) -> bool {
+        self.scale_milli == 1000
+    }
+
+    fn scaled(self, tokens: u64) -> u64 {
+        (tokens.saturating_mul(self.scale_milli) / 1000).max(tokens.min(1))
+    }
 }
 
 /// What was found out about a request.
@@ -532,8 +552,9 @@ fn count(job: &Job<'_>, request: &Request<'_>, tokens: &mut Tokens) -> Each {
     let format = job.format.name();
     let exact = job
         .model
-        .encoding
-        .and_then(|encoding| tokens.each(encoding, request, format));
+        .counting
+        .and_then(|by| Some((by, tokens.each(by.encoding, request, format)?)));
+    let exact = exact.map(|(by, each)| each.map(|tokens| by.scaled(tokens)));
     exact.unwrap_or_else(|| tokens.estimate_each(job.model.name, request, format))
 }
 
@@ -647,8 +668,8 @@ impl Job<'_> {
     fn tokens_of(&self, text: &str, tokens: &Tokens) -> u64 {
         let exact = self
             .model
-            .encoding
-            .and_then(|encoding| tokens.count_text(encoding, text));
+            .counting
+            .and_then(|by| Some(by.scaled(tokens.count_text(by.encoding, text)?)));
         exact.unwrap_or_else(|| tokens.estimate(self.model.name, text.len() as u64))
     }
 }
@@ -751,7 +772,10 @@ impl<'a> Conversation<'a> {
         });
         let anew: Vec<Anew<'_>> = anew.collect();
         let current = self.turns.exchanges.last();
-        let margin = job.model.encoding.map_or(MARGINS.1, |_| MARGINS.0);
+        let margin = match job.model.counting {
+            Some(counting) if counting.own() => MARGINS.0,
+            _ => MARGINS.1,
+        };
         // A past that is told as text has no front that a provider could know.
         let told = job
             .template
@@ -886,7 +910,7 @@ impl<'a> Conversation<'a> {
         let most = (history.keep == Keep::Summary).then_some(history.digest)?;
         let tokens = &*memories.tokens;
         let count = |text: &str| job.tokens_of(text, tokens);
-        let salt = most << 2 | job.model.encoding.map_or(0, |encoding| encoding as u64 + 1);
+        let salt = most << 2 | job.model.counting.map_or(0, |by| by.encoding as u64 + 1);
         memories.digests.get(&self.turns, keep, salt, || {
             summary::of_dropped(&self.turns, (keep, None), most, &count)
         })
