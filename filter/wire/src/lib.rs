@@ -103,7 +103,7 @@ pub mod limit {
     /// Bytes of all of a request's texts.
     pub const TEXTS_BYTES: usize = 128 * 1024;
     /// Bytes of what is remembered of a conversation.
-    pub const STATE: usize = 1024;
+    pub const STATE: usize = 3 * 1024;
     /// Bytes of the vectors that one request stores, keys included; those past it are not kept.
     pub const VECTORS: usize = 4 * 1024 * 1024;
     /// Tags of one answer; one that has more is not kept.

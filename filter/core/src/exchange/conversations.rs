@@ -3,7 +3,8 @@
 
 use rustc_hash::FxHashMap;
 
-/// Conversations in one generation; there are two. Of a kibibyte each they take four mebibytes.
+/// Conversations in one generation; there are two. Most take a quarter of a kibibyte, and all of them
+/// at most twelve mebibytes.
 const GENERATION: usize = 2048;
 
 /// Bounded: when the young generation is full, it becomes the old one, and the old one is forgotten.

@@ -13,6 +13,7 @@
 mod conversation;
 mod rules;
 mod schema;
+mod turns;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};

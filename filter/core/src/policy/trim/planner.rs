@@ -65,8 +65,9 @@ use self::world::{Way, World};
 use crate::config::{Prefix, Price};
 use crate::policy::accounting::Prompt;
 
-/// Ranges of left-out items that a state can hold; a selection with more is not sent.
-const MAX_RANGES: usize = 24;
+/// Ranges of left-out items that a state can hold; a selection with more is not sent. A tenth of a
+/// conversation of 300 exchanges, chosen by what it says, is in some thirty places.
+pub const MAX_RANGES: usize = 96;
 
 /// Turns that a client can go back and still be recognised.
 const MAX_TURNS: usize = 4;
@@ -151,7 +152,7 @@ pub struct Ask<'a> {
     pub margin_milli: u64,
 }
 
-/// What was sent last in a conversation: at most 1 KiB of JSON, and nothing of the texts.
+/// What was sent last in a conversation: at most 3 KiB of JSON, and nothing of the texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {
     /// When, in milliseconds since the epoch.

@@ -349,7 +349,7 @@ pub fn trim(job: &Job<'_>, memories: &mut Memories<'_>) -> Result<Trimmed, Fault
         ..Trimmed::default()
     };
     let mut body = steps.body.clone();
-    let mut marked = false;
+    let mut planned = false;
     if let Some(conversation) = Conversation::of(job, &client, &outgoing) {
         let known = (question, similar.past);
         let last = state.as_ref().map(|state| &state.sent);
@@ -361,9 +361,15 @@ pub fn trim(job: &Job<'_>, memories: &mut Memories<'_>) -> Result<Trimmed, Fault
         trimmed.nothing = decided.plan.nothing;
         trimmed.kept = decided.kept();
         trimmed.state = State::of(decided.plan.sent.clone(), steps.selections).told();
-        marked = !decided.plan.marks.is_empty();
+        planned = !decided.plan.marks.is_empty() || trimmed.kept.is_some();
         let sent = conversation.body(job, &decided, &outgoing);
         body = sent.map(|body| with_marks(job, body, &decided.plan));
+        if decided.note.is_some()
+            && let Some(request) = parsed(job.format, body.as_deref())
+        {
+            // Within a message it may count otherwise than by itself.
+            trimmed.after = count(job, &request, memories.tokens).total();
+        }
     }
     if job.template.is_some() {
         let given = steps.given.or_else(|| whole_given.clone());
@@ -376,10 +382,13 @@ pub fn trim(job: &Job<'_>, memories: &mut Memories<'_>) -> Result<Trimmed, Fault
         };
         (trimmed.before, trimmed.after) = (counted(&whole_framed), counted(&body_framed));
         (trimmed.whole, body) = (whole_framed, body_framed);
+        planned = false;
     } else {
         trimmed.whole = whole_body;
     }
-    if trimmed.after >= trimmed.before && !marked {
+    // What the planner decided stands, as the next turn is told of it: it is cheaper even where it is
+    // no shorter.
+    if trimmed.after >= trimmed.before && !planned {
         (body, trimmed.after) = (None, trimmed.before);
     }
     trimmed.body = body;
@@ -849,8 +858,16 @@ impl<'a> Conversation<'a> {
             Keep::Recent => history::recent(&past, budget),
             Keep::Relevant | Keep::Summary => history::relevant(&past, &scores, budget),
         };
+        // What is in more places than can be remembered cannot go on at the next turn: less of it.
+        let kept = |mut budget: u64| loop {
+            let keep = within(budget);
+            if budget == 0 || gaps(&self.by_item(&keep)) <= planner::MAX_RANGES {
+                return keep;
+            }
+            budget /= 2;
+        };
         // What is needed is not all that there is room for, or every turn would choose anew.
-        let (keep, needed) = (within(budget), within(budget / NEEDED));
+        let (keep, needed) = (kept(budget), kept(budget / NEEDED));
         let by_item = self.by_item(&needed);
         for (item, needed) in self.items.iter_mut().zip(by_item) {
             item.needed = needed;
@@ -965,6 +982,13 @@ impl<'a> Conversation<'a> {
         let turns = Turns::of(&mixed, job.format, stay)?;
         Some(dropping(&turns, decided))
     }
+}
+
+/// In how many places something is left out.
+fn gaps(keep: &[bool]) -> usize {
+    let follows = keep.iter().zip(keep.iter().skip(1));
+    let first = keep.first().is_some_and(|keep| !keep);
+    usize::from(first) + follows.filter(|(one, next)| **one && !**next).count()
 }
 
 /// The body without what is left out.

@@ -237,7 +237,7 @@ fn what_is_remembered_fits_its_kilobyte_and_reads_back() {
         short_pauses: u32::MAX,
     };
     let text = serde_json::to_string(&sent).unwrap();
-    assert!(text.len() <= 1024, "{}", text.len());
+    assert!(text.len() <= sluice_wire::limit::STATE, "{}", text.len());
     assert_eq!(serde_json::from_str::<Sent>(&text).unwrap(), sent);
 }
 
@@ -330,6 +330,6 @@ proptest! {
         });
         prop_assert_eq!(decision.keep.len(), items.len());
         prop_assert!(decision.marks.len() <= MAX_MARKS);
-        prop_assert!(serde_json::to_string(&decision.sent).unwrap().len() <= 1024);
+        prop_assert!(serde_json::to_string(&decision.sent).unwrap().len() <= sluice_wire::limit::STATE);
     }
 }

@@ -1,0 +1,455 @@
+//! Whole conversations turn by turn through [`trim`], each turn told what was to be remembered of the
+//! one before.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use serde_json::{Value, json};
+use sluice_core::config::Plan;
+use sluice_core::formats;
+use sluice_core::policy::trim::summary::DigestMemory;
+use sluice_core::policy::trim::terms::TermMemory;
+use sluice_core::policy::trim::{Job, Known, Memories, Model, Trimmed, asked, trim};
+use sluice_core::tokens::{Encoding, Tokens};
+use sluice_wire::{Similarity, limit};
+
+use crate::conversation::{Made, Maker, loose};
+use crate::rules::{faults, in_a_row};
+use crate::{from_env, without_pins};
+
+const MODELS: &str = r#""models":{
+    "gpt-4o":{"bytes_per_token":4.5,"input":2.5,"cached_input":1.25,"output":10,"prefix":{"min_tokens":32,"step":8}},
+    "counted":{"encoding":"o200k_base","input":2.5,"cached_input":1.25,"output":10},
+    "plain":{"bytes_per_token":4,"input":2.5,"output":10},
+    "claude":{"bytes_per_token":3.6,"input":1,"cached_input":0.1,"cache_write":1.25,"output":5,
+        "prefix":{"cache":"marked","min_tokens":32,"step":1}}}"#;
+
+/// What a worker has.
+struct Worker {
+    plan: Plan,
+    tokens: Tokens,
+    terms: TermMemory,
+    digests: DigestMemory,
+}
+
+impl Worker {
+    fn new(trim: &str, counts: bool) -> Worker {
+        let config = format!("{{{MODELS},\"trim\":{trim}}}");
+        let plan = Plan::parse(config.as_bytes(), &|_| None).unwrap();
+        Worker {
+            // Loading takes longer than a conversation.
+            tokens: Tokens::load(if counts { &[Encoding::O200kBase] } else { &[] }),
+            plan,
+            terms: TermMemory::default(),
+            digests: DigestMemory::default(),
+        }
+    }
+
+    fn with<T>(
+        &mut self,
+        turn: &Turn<'_>,
+        act: impl FnOnce(&Job<'_>, &mut Memories<'_>) -> T,
+    ) -> T {
+        let format = formats::by_name(turn.format).unwrap();
+        let request = format.parse(turn.body).unwrap();
+        let (name, model) = self.plan.model(turn.model).unwrap();
+        let job = Job {
+            request: &request,
+            format,
+            policy: &self.plan.route_at(None).trim,
+            template: None,
+            model: Model {
+                name,
+                encoding: model.encoding,
+                price: model.price,
+                prefix: model.prefix,
+            },
+            limit: turn.limit,
+            known: Known {
+                similarities: turn.similarities,
+                state: turn.state,
+                now_ms: turn.now_ms,
+            },
+        };
+        let mut memories = Memories {
+            tokens: &mut self.tokens,
+            terms: &mut self.terms,
+            digests: &mut self.digests,
+        };
+        act(&job, &mut memories)
+    }
+
+    fn trim(&mut self, turn: &Turn<'_>) -> Trimmed {
+        self.with(turn, |job, memories| trim(job, memories).unwrap())
+    }
+
+    /// Prompt tokens of a body.
+    fn count(&mut self, turn: &Turn<'_>, body: &str) -> u64 {
+        let format = formats::by_name(turn.format).unwrap();
+        let request = format.parse(body).unwrap();
+        let (name, model) = self.plan.model(turn.model).unwrap();
+        let (name, encoding) = (name.to_owned(), model.encoding);
+        let each = encoding.and_then(|it| self.tokens.each(it, &request, turn.format));
+        let estimate = || self.tokens.estimate_each(&name, &request, turn.format);
+        each.unwrap_or_else(estimate).total()
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Turn<'a> {
+    format: &'static str,
+    body: &'a str,
+    model: &'a str,
+    limit: Option<u64>,
+    similarities: &'a [Similarity],
+    state: Option<&'a str>,
+    now_ms: u64,
+}
+
+/// A policy, and whether all that it does is to leave messages out.
+fn policy(rng: &mut Rng) -> (String, bool) {
+    let keep = ["recent", "relevant", "summary"][rng.usize(..3)];
+    let tokens = [0, 1, 20, 60, 200, 1000][rng.usize(..6)];
+    let (last, first) = (rng.usize(..3), rng.usize(..2));
+    let mut history =
+        format!(r#""keep":"{keep}","tokens":{tokens},"last":{last},"pin_first":{first}"#);
+    if keep == "summary" {
+        history.push_str(r#","summary":{"tokens":50}"#);
+    }
+    if rng.bool() {
+        history.push_str(r#","embeddings":"on""#);
+    }
+    let mut all = format!(r#""history":{{{history}}}"#);
+    let mut plain = keep != "summary";
+    if rng.u8(..3) == 0 {
+        plain = false;
+        all.push_str(r#","system":{"tokens":10,"minify":true},"context":{"markers":[{"json":{}}],"top_k":2}"#);
+    }
+    if rng.bool() {
+        plain = false;
+        all.push_str(r#","marks":"on""#);
+    }
+    (format!("{{{all}}}"), plain)
+}
+
+/// The requests of a conversation: all up to each of its users' turns.
+fn requests(made: &Made) -> Vec<Value> {
+    let items = made.items();
+    let ends = (1..=items.len()).filter(|end| {
+        let next = items.get(*end).is_none_or(|item| item["role"] != "user");
+        items[*end - 1]["role"] == "user" && next || *end == items.len()
+    });
+    let upto = |end| {
+        let mut body = made.body.clone();
+        body[made.field] = Value::from(&items[..end]);
+        body
+    };
+    ends.map(upto).collect()
+}
+
+fn items(made: &Made, body: &str) -> Vec<Value> {
+    let body: Value = serde_json::from_str(body).unwrap();
+    without_pins(body[made.field].as_array().unwrap().clone())
+}
+
+/// Texts that are none, or too much, for what is to be remembered.
+fn odd_state(state: &str, rng: &mut Rng) -> String {
+    let odd = [
+        "",
+        "null",
+        "7",
+        "[]",
+        "{}",
+        r#"{"sent":{}}"#,
+        r#"{"sent":{"at_ms":18446744073709551615,"ends":[[4294967295,18446744073709551615,0]],"dropped":[[0,4294967295],[4294967295,0],[3,1]],"edited_from":4294967295,"extra":18446744073709551615,"marks":[4294967295,0],"own":true,"balance":9223372036854775807,"pauses":4294967295,"short_pauses":4294967295},"chunks":[[0,18446744073709551615,[18446744073709551615]]]}"#,
+        r#"{"sent":{"at_ms":0,"ends":[],"dropped":[[0,1]],"edited_from":0,"extra":0,"marks":[],"own":false,"balance":-9223372036854775808,"pauses":0,"short_pauses":4294967295}}"#,
+    ];
+    match rng.u8(..3) {
+        0 => odd[rng.usize(..odd.len())].to_owned(),
+        _ => {
+            // Its numbers are others.
+            let mut digits: Vec<u8> = state.bytes().collect();
+            for digit in digits.iter_mut().filter(|byte| byte.is_ascii_digit()) {
+                if rng.u8(..4) == 0 {
+                    *digit = b'0' + rng.u8(1..10);
+                }
+            }
+            String::from_utf8(digits).unwrap()
+        }
+    }
+}
+
+/// One conversation; how many of its turns went out shorter.
+fn converse(seed: u64) -> usize {
+    let mut rng = Rng::with_seed(seed);
+    let made = Maker::new(&mut rng).request();
+    let (trim, plain) = policy(&mut rng);
+    let counts = rng.u8(..40) == 0;
+    let mut worker = Worker::new(&trim, counts);
+    let model = match counts {
+        true => "counted",
+        false => ["gpt-4o", "plain", "claude"][rng.usize(..3)],
+    };
+    let hostile = rng.u8(..4) == 0;
+    let mut state: Option<String> = None;
+    let mut now_ms = 1_700_000_000_000;
+    let mut shorter = 0;
+    for body in requests(&made) {
+        let body = loose(&body, &mut rng);
+        now_ms += [1_000, 60_000, 400_000, 10_000_000][rng.usize(..4)];
+        if hostile && rng.bool() {
+            state = Some(odd_state(state.as_deref().unwrap_or("{}"), &mut rng));
+        }
+        let mut turn = Turn {
+            format: made.format,
+            body: &body,
+            model,
+            limit: (rng.u8(..4) == 0).then(|| rng.u64(..200)),
+            similarities: &[],
+            state: state.as_deref(),
+            now_ms,
+        };
+        let ask = worker.with(&turn, |job, _| asked(job));
+        let known: Vec<Similarity> = ask
+            .iter()
+            .flat_map(|ask| &ask.relevance.lens)
+            .map(|_| Similarity::of(rng.f32() * 2.0 - 1.0))
+            .collect();
+        if let Some(ask) = &ask {
+            let all: u64 = ask.relevance.lens.iter().map(|len| u64::from(*len)).sum();
+            assert_eq!(all, ask.texts.len() as u64);
+            assert!(
+                ask.relevance.lens.len() <= limit::TEXTS && ask.texts.len() <= limit::TEXTS_BYTES
+            );
+            assert!(std::str::from_utf8(&ask.texts).is_ok());
+        }
+        turn.similarities = match rng.u8(..4) {
+            0 => &known[..known.len() / 2],
+            _ => &known,
+        };
+        let trimmed = worker.trim(&turn);
+        let again = Worker::new(&trim, counts).trim(&turn);
+        assert_eq!(
+            (&trimmed.body, &trimmed.state),
+            (&again.body, &again.state),
+            "what a worker remembers of texts changes nothing"
+        );
+        let whole = trimmed.whole.as_deref().unwrap_or(&body);
+        let sent = trimmed.body.as_deref().unwrap_or(whole);
+        assert_eq!(trimmed.before, worker.count(&turn, whole), "{whole}");
+        assert_eq!(
+            trimmed.after,
+            worker.count(&turn, sent),
+            "{:?} {sent}",
+            trimmed.why
+        );
+        let cheaper = trimmed.kept.is_some() || trim.contains("marks");
+        assert!(trimmed.after <= trimmed.before || cheaper);
+        assert!(!sent.contains(r#""sluice_pin":"#) || made.odd);
+        let (before, after) = (items(&made, &body), items(&made, sent));
+        let mut known = faults(made.format, &before);
+        for fault in faults(made.format, &after) {
+            let old = known.iter().position(|known| *known == fault);
+            let old = old.unwrap_or_else(|| panic!("{fault} in {after:#?}\nbefore: {before:#?}"));
+            known.swap_remove(old);
+        }
+        assert!(in_a_row(&after) <= in_a_row(&before), "{after:#?}");
+        assert_eq!(
+            after.last(),
+            before.last().filter(|_| plain).or(after.last())
+        );
+        if plain {
+            let kept = match &trimmed.kept {
+                Some(kept) if trimmed.body.is_some() => kept.clone(),
+                _ => (0..before.len()).collect(),
+            };
+            let kept: Vec<&Value> = kept.iter().map(|at| &before[*at]).collect();
+            assert_eq!(kept, after.iter().collect::<Vec<_>>());
+        }
+        shorter += usize::from(trimmed.after < trimmed.before);
+        if let Some(state) = &trimmed.state {
+            assert!(state.len() <= limit::STATE, "{}", state.len());
+        }
+        state = trimmed.state;
+    }
+    shorter
+}
+
+#[test]
+fn every_turn_of_a_conversation_goes_out_whole_or_as_a_shorter_one_that_its_api_takes() {
+    let seconds = from_env("SLUICE_FUZZ_SECONDS").unwrap_or(3);
+    let first = from_env("SLUICE_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
+    println!("SLUICE_FUZZ_SEED={first}");
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let (mut conversations, mut shorter) = (0, 0);
+    for seed in first.. {
+        if Instant::now() >= deadline {
+            break;
+        }
+        let told = catch_unwind(AssertUnwindSafe(|| converse(seed)));
+        shorter += told.unwrap_or_else(|panic| {
+            eprintln!("SLUICE_FUZZ_SEED={seed} failed");
+            std::panic::resume_unwind(panic)
+        });
+        conversations += 1;
+    }
+    println!("{conversations} conversations, {shorter} turns shorter");
+    assert!(
+        conversations > 10 && shorter > 0,
+        "{conversations} {shorter}"
+    );
+}
+
+/// A chat of so many exchanges, each about something of its own, and a question.
+fn long(exchanges: usize, question: &str) -> String {
+    let mut messages = vec![json!({"role": "system", "content": "You help customers."})];
+    let things = [
+        "router", "invoice", "parcel", "password", "refund", "camera", "lamp",
+    ];
+    for at in 0..exchanges {
+        let thing = things[at % 4];
+        let said = format!(
+            "Number {at}: something about my {thing} and order {}.",
+            at * 37
+        );
+        messages.push(json!({"role": "user", "content": said}));
+        let answer = format!(
+            "The {thing} of order {} was looked at and is fine, and nothing needs to be done about it for now.",
+            at * 37
+        );
+        messages.push(json!({"role": "assistant", "content": answer}));
+    }
+    messages.push(json!({"role": "user", "content": question}));
+    json!({"model": "gpt-4o", "messages": messages}).to_string()
+}
+
+#[test]
+fn a_long_conversation_is_cut_however_many_gaps_that_leaves() {
+    for budget in [700, 1_400, 2_800, 5_600] {
+        let trim = format!(r#"{{"history":{{"keep":"relevant","tokens":{budget},"last":2}}}}"#);
+        let mut worker = Worker::new(&trim, false);
+        let mut state: Option<String> = None;
+        let questions = [
+            "What about the parcel?",
+            "And my invoice?",
+            "Is the lamp fine?",
+        ];
+        for (at, question) in questions.iter().cycle().take(6).enumerate() {
+            let body = long(300 + at, question);
+            let trimmed = worker.trim(&Turn {
+                format: "openai.chat",
+                body: &body,
+                model: "gpt-4o",
+                limit: None,
+                similarities: &[],
+                state: state.as_deref(),
+                now_ms: 1_700_000_000_000 + at as u64 * 60_000,
+            });
+            let state_len = trimmed.state.as_ref().map(String::len);
+            println!(
+                "{budget}: {:?} {:?} {} of {}, {state_len:?} bytes",
+                trimmed.why, trimmed.unmet, trimmed.after, trimmed.before
+            );
+            state = trimmed.state;
+            let over = trimmed.after.saturating_sub(trimmed.before / 2);
+            assert!(state.is_some() && over == 0, "{budget}, turn {at}");
+        }
+    }
+}
+
+#[test]
+fn what_no_setting_touches_leaves_byte_for_byte() {
+    let mut worker = Worker::new(
+        r#"{"history":{"tokens":100000},"system":{"tokens":1000},"marks":"off","context":{"markers":[{"json":{}}],"top_k":5}}"#,
+        false,
+    );
+    for body in [
+        r#"{ "model":"gpt-4o" , "messages" : [ {"role":"user","content":"hi \u0041"} ] , "zz":1.0e0 }"#,
+        r#"{"messages":[],"model":"gpt-4o"}"#,
+        r#"{"messages":[{"role":"system","content":"s"}],"model":"gpt-4o"}"#,
+        r#"{"messages":[{"role":"assistant","content":"s"}],"model":"gpt-4o"}"#,
+        r#"{"messages":[null, 7, "x", {}],"model":"gpt-4o"}"#,
+    ] {
+        let format = formats::by_name("openai.chat").unwrap();
+        if format.parse(body).is_err() {
+            println!("not read: {body}");
+            continue;
+        }
+        let trimmed = worker.trim(&Turn {
+            format: "openai.chat",
+            body,
+            model: "gpt-4o",
+            limit: Some(1),
+            similarities: &[],
+            state: None,
+            now_ms: 1,
+        });
+        assert_eq!((trimmed.whole, trimmed.body), (None, None), "{body}");
+        assert_eq!(trimmed.before, trimmed.after);
+    }
+}
+
+/// Time is linear, or nearly so, whatever a client sends: eight times the body takes at most twenty
+/// times as long.
+#[test]
+fn hostile_bodies_cost_what_their_length_does() {
+    let trim = r#"{"history":{"keep":"summary","tokens":100,"summary":{"tokens":60}},
+        "system":{"tokens":50,"minify":true},
+        "context":{"markers":[{"tag":"d"},{"json":{}},{"list":{"after":"Sources:"}},{"section":{"after":"Use","before":"End"}},{"fence":{"line":"```","label":"c"}}],"top_k":3}}"#;
+    let message = |text: &str| json!({"role": "user", "content": text});
+    let made: [(&str, &dyn Fn(usize) -> Vec<Value>); 7] = [
+        ("messages", &|n| {
+            (0..n)
+                .flat_map(|at| {
+                    [
+                        message(&format!("q{at}")),
+                        json!({"role":"assistant","content":format!("a{at}")}),
+                    ]
+                })
+                .collect()
+        }),
+        ("users in a row", &|n| {
+            (0..n).map(|at| message(&format!("q{at}"))).collect()
+        }),
+        ("open tags", &|n| {
+            vec![message(&"<d>".repeat(n)), message("q")]
+        }),
+        ("closed tags", &|n| {
+            vec![message(&"<d>x</d>".repeat(n)), message("q")]
+        }),
+        ("brackets", &|n| vec![message(&"[".repeat(n)), message("q")]),
+        ("objects", &|n| {
+            vec![message(&r#"[{"text":"#.repeat(n)), message("q")]
+        }),
+        ("calls", &|n| {
+            (0..n).flat_map(|at| {
+            let id = format!("call_{at:07}");
+            [message("q"), json!({"role":"assistant","content":null,"tool_calls":[{"id":id,"type":"function","function":{"name":"f","arguments":"{}"}}]}),
+             json!({"role":"tool","tool_call_id":id,"content":"r"})]
+        }).collect()
+        }),
+    ];
+    for (name, make) in made {
+        let mut took = Vec::new();
+        for n in [1_500, 12_000] {
+            let body = json!({"model": "gpt-4o", "messages": make(n)}).to_string();
+            let mut worker = Worker::new(trim, false);
+            let turn = Turn {
+                format: "openai.chat",
+                body: &body,
+                model: "plain",
+                limit: None,
+                similarities: &[],
+                state: None,
+                now_ms: 1,
+            };
+            let start = Instant::now();
+            worker.trim(&turn);
+            took.push(start.elapsed());
+        }
+        println!("{name}: {took:?}");
+        let floor = Duration::from_millis(5);
+        assert!(took[1] < took[0].max(floor) * 20, "{name}: {took:?}");
+    }
+}
