@@ -34,6 +34,7 @@ pub(super) fn decide(
         None
     };
     facts.extent = Extent::of(request, facts.format.name());
+    facts.extent.text_bytes += facts.put_in(request, route).len() as u64;
     facts.expected = expect(facts, request, vm, false);
 
     let usage = Usage {
@@ -142,7 +143,10 @@ fn expect(facts: &Facts, request: &Request<'_>, vm: &mut Vm, exact: bool) -> Exp
         };
     };
     let counted = if exact {
-        vm.tokens.count(encoding, request, facts.format.name())
+        let put_in = facts.put_in(request, facts.route(&vm.plan));
+        let put_in = vm.tokens.count_text(encoding, &put_in).unwrap_or(0);
+        let counted = vm.tokens.count(encoding, request, facts.format.name());
+        counted.map(|counted| counted.saturating_add(put_in))
     } else {
         None
     };

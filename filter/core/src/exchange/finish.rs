@@ -45,9 +45,8 @@ impl Exchange {
             Phase::Asked | Phase::Waiting | Phase::Queued | Phase::Retrying
         );
         let estimated = facts.estimate_usage(sent, vm);
-        let whole = !facts.cache.answers()
-            && facts.cache != CacheResult::Partial
-            && facts.left_out(&plan) == 0;
+        let whole =
+            !facts.cache.answers() && facts.cache != CacheResult::Partial && facts.is_as_measured();
         if !estimated && whole && facts.outcome == Outcome::Answered {
             let name = plan
                 .model(facts.model())

@@ -193,7 +193,7 @@ impl Exchange {
         }
         if facts.outcome == Outcome::UpstreamError {
             // Upstream refused what we made of the request: that says nothing of the request.
-            let own = facts.left_out(&vm.plan) == 0;
+            let own = !facts.is_cut();
             if own && refusal::stands(facts.status, all) && all.len() <= facts.longest(&vm.plan) {
                 facts.answer = Some(all.to_vec());
             }

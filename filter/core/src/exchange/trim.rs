@@ -47,6 +47,10 @@ pub(super) struct Trim {
 pub(super) struct Done {
     /// Prompt tokens that were left out; in mode `dry`: that would have been.
     left_out: u64,
+    /// What went out is not the request with nothing left out.
+    cut: bool,
+    /// What went out is not what the client's messages measure.
+    other: bool,
     /// Prompt tokens of what went out by our count, where the conversation was planned, so that the
     /// provider's cache is known as far as it can be.
     planned: Option<u64>,
@@ -92,6 +96,22 @@ impl Facts {
                 || self.template(route).is_some()
                 || request.fields.get(FIELD).is_some()
                 || memchr::memmem::find(request.body.as_bytes(), PIN.as_bytes()).is_some())
+    }
+
+    /// What is put into the prompt beside the client's messages: chunks that came in their field, and
+    /// the template.
+    pub(super) fn put_in(&self, request: &Request<'_>, route: &RoutePlan) -> String {
+        if !self.trims(request, route) {
+            return String::new();
+        }
+        let has_chunks = request.fields.get(FIELD).is_some();
+        let found = has_chunks.then(|| trim::context::Found::of(request, None).ok());
+        let mut text = found
+            .flatten()
+            .and_then(|found| found.whole().given)
+            .unwrap_or_default();
+        text.extend(self.template(route).map(Template::text));
+        text
     }
 
     /// The limit on the prompt, where there is one.
@@ -270,7 +290,10 @@ impl Facts {
             }
         };
         effects.trimmed(&trimmed, route.trim.mode, vm);
+        let on = route.trim.mode == Mode::On;
         let done = Done {
+            cut: on && trimmed.body.is_some(),
+            other: on && trimmed.body.is_some() || trimmed.whole.is_some(),
             left_out: trimmed.before.saturating_sub(trimmed.after),
             planned: trimmed.planned,
             nothing: trimmed.nothing,
@@ -302,6 +325,17 @@ impl Facts {
             .as_ref()
             .filter(|_| on)
             .map_or(0, |done| done.left_out)
+    }
+
+    /// What went out is not the request with nothing left out: what upstream has against it says
+    /// nothing of that one.
+    pub(super) fn is_cut(&self) -> bool {
+        self.trim.done.as_ref().is_some_and(|done| done.cut)
+    }
+
+    /// The prompt that went out is that of the client's messages.
+    pub(super) fn is_as_measured(&self) -> bool {
+        self.trim.done.as_ref().is_none_or(|done| !done.other)
     }
 
     /// The prompt as it would have been with nothing left out, and as it would be with what a dry run

@@ -12,6 +12,7 @@ mod routing;
 mod semantic;
 mod settling;
 mod sidecar;
+mod trim;
 
 use std::collections::HashMap;
 use std::rc::Rc;

@@ -215,6 +215,18 @@ impl Template {
         *blake3::hash(format!("{self:?}").as_bytes()).as_bytes()
     }
 
+    /// The text that it puts around what fills its slots.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = self.system.clone().unwrap_or_default();
+        for piece in self.user.before.iter().chain(&self.user.behind) {
+            if let Piece::Text(own) = piece {
+                text.push_str(own);
+            }
+        }
+        text
+    }
+
     /// Holds the question against its limit: as soon as the request is read, while it can still be
     /// refused or go another way.
     ///
