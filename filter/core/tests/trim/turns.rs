@@ -8,6 +8,7 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 use sluice_core::config::Plan;
 use sluice_core::formats;
+use sluice_core::policy::trim::request::Counting;
 use sluice_core::policy::trim::summary::DigestMemory;
 use sluice_core::policy::trim::terms::TermMemory;
 use sluice_core::policy::trim::{Job, Known, Memories, Model, Trimmed, asked, trim};
@@ -61,7 +62,10 @@ impl Worker {
             template: None,
             model: Model {
                 name,
-                encoding: model.encoding,
+                counting: model.encoding.map(|encoding| Counting {
+                    encoding,
+                    scale_milli: turn.scale_milli,
+                }),
                 price: model.price,
                 prefix: model.prefix,
             },
@@ -91,6 +95,8 @@ impl Worker {
         let (name, model) = self.plan.model(turn.model).unwrap();
         let (name, encoding) = (name.to_owned(), model.encoding);
         let each = encoding.and_then(|it| self.tokens.each(it, &request, turn.format));
+        let scaled = |tokens: u64| (tokens * turn.scale_milli / 1000).max(tokens.min(1));
+        let each = each.map(|each| each.map(scaled));
         let estimate = || self.tokens.estimate_each(&name, &request, turn.format);
         each.unwrap_or_else(estimate).total()
     }
@@ -105,6 +111,8 @@ struct Turn<'a> {
     similarities: &'a [Similarity],
     state: Option<&'a str>,
     now_ms: u64,
+    /// For a model whose own vocabulary is not known.
+    scale_milli: u64,
 }
 
 /// A policy, and whether all that it does is to leave messages out.
@@ -191,6 +199,7 @@ fn converse(seed: u64) -> usize {
         true => "counted",
         false => ["gpt-4o", "plain", "claude"][rng.usize(..3)],
     };
+    let scale = [1000, 1000, 1170, 777][rng.usize(..4)];
     let hostile = rng.u8(..4) == 0;
     let mut state: Option<String> = None;
     let mut now_ms = 1_700_000_000_000;
@@ -209,6 +218,7 @@ fn converse(seed: u64) -> usize {
             similarities: &[],
             state: state.as_deref(),
             now_ms,
+            scale_milli: scale,
         };
         let ask = worker.with(&turn, |job, _| asked(job));
         let known: Vec<Similarity> = ask
@@ -345,6 +355,7 @@ fn a_long_conversation_is_cut_however_many_gaps_that_leaves() {
                 similarities: &[],
                 state: state.as_deref(),
                 now_ms: 1_700_000_000_000 + at as u64 * 60_000,
+                scale_milli: 1000,
             });
             let state_len = trimmed.state.as_ref().map(String::len);
             println!(
@@ -384,6 +395,7 @@ fn what_no_setting_touches_leaves_byte_for_byte() {
             similarities: &[],
             state: None,
             now_ms: 1,
+            scale_milli: 1000,
         });
         assert_eq!((trimmed.whole, trimmed.body), (None, None), "{body}");
         assert_eq!(trimmed.before, trimmed.after);
@@ -443,6 +455,7 @@ fn hostile_bodies_cost_what_their_length_does() {
                 similarities: &[],
                 state: None,
                 now_ms: 1,
+                scale_milli: 1000,
             };
             let start = Instant::now();
             worker.trim(&turn);

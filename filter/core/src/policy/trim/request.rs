@@ -927,7 +927,9 @@ impl<'a> Conversation<'a> {
         let most = (history.keep == Keep::Summary).then_some(history.digest)?;
         let tokens = &*memories.tokens;
         let count = |text: &str| job.tokens_of(text, tokens);
-        let salt = most << 2 | job.model.counting.map_or(0, |by| by.encoding as u64 + 1);
+        let by = job.model.counting;
+        let by = by.map_or(0, |by| by.scale_milli << 2 | (by.encoding as u64 + 1));
+        let salt = most.rotate_left(32) ^ by;
         memories.digests.get(&self.turns, keep, salt, || {
             summary::of_dropped(&self.turns, (keep, None), most, &count)
         })
