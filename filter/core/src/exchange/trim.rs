@@ -8,7 +8,7 @@ use sluice_wire::{Remember, Similarity, Usage};
 use super::facts::Facts;
 use super::{Effect, Effects, Label, Vm};
 use crate::config::{Mode, Plan, RoutePlan};
-use crate::formats::{ApiError, ErrorKind, Kind, PIN, Request};
+use crate::formats::{ApiError, ErrorKind, Kind, PIN, Part, Request};
 use crate::policy::accounting::Prompt;
 use crate::policy::trim::context::FIELD;
 use crate::policy::trim::planner::{Nothing, Unmet, Why};
@@ -154,10 +154,19 @@ impl Facts {
         }
         match self.caller.conversation.as_str() {
             "" => {
-                // Its beginning stays as long as it lasts.
-                let first = request.messages.first().map(|message| message.content.raw);
-                let system = request.system.iter().map(|content| content.raw);
-                system.chain(first).for_each(|raw| part(raw.as_bytes()));
+                // What is said at its beginning stays as long as it lasts; marks for a cache move.
+                let first = request.messages.first().map(|message| &message.content);
+                let said = request
+                    .system
+                    .iter()
+                    .chain(first)
+                    .flat_map(|one| &one.parts);
+                for text in said.filter_map(|one| match one {
+                    Part::Text(text) => Some(text.escaped()),
+                    _ => None,
+                }) {
+                    part(text.as_bytes());
+                }
             }
             id => part(id.as_bytes()),
         }

@@ -421,7 +421,10 @@ fn refused(run: &mut Run, body: &str) -> (Effects, Effects) {
     (sent, answered)
 }
 
-fn attempt(effects: &Effects) -> Option<(String, String, Vec<(&'static str, String)>)> {
+/// Cluster, body and headers.
+type Sent = (String, String, Vec<(&'static str, String)>);
+
+fn attempt(effects: &Effects) -> Option<Sent> {
     effects.list.iter().find_map(|effect| match effect {
         Effect::Attempt {
             cluster,

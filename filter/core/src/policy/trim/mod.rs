@@ -12,6 +12,7 @@
 pub mod context;
 pub mod edits;
 pub mod history;
+mod identity;
 pub mod marks;
 pub mod planner;
 pub mod rank;

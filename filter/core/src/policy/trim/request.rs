@@ -14,7 +14,6 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 use sluice_wire::{Relevance, Similarity, Usd, limit};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::context::{Chosen, Found, Judge, Rank, Selection};
 use super::history::{self, Past};
@@ -27,7 +26,7 @@ use super::system::{self, Measures};
 use super::template::{Slot, Template};
 use super::terms::{TermMemory, Terms};
 use super::turns::{Exchange, Stay, Turns};
-use super::{context, edits, marks};
+use super::{context, edits, identity, marks};
 use crate::config::{History, Keep, Prefix, PrefixCache, Price, Trimming};
 use crate::formats::{Format, Part, Request, Role};
 use crate::json::Object;
@@ -1056,10 +1055,16 @@ fn pieces(format: &dyn Format, counted: &Counted<'_, '_>) -> Option<Vec<Piece>> 
     let mut messages = each.messages.iter().copied();
     let mut front = Vec::from_iter(request.tools);
     front.extend(request.system.iter().take(apart).map(|content| content.raw));
-    let digest = |digest: u64, raw: &&str| digest.rotate_left(1) ^ xxh3_64(raw.as_bytes());
+    let system_digests = request.system.iter().take(apart);
+    let digests = system_digests.map(|content| identity::of(None, content));
+    let digests = request
+        .tools
+        .map(identity::of_raw)
+        .into_iter()
+        .chain(digests);
     let mut pieces = vec![Piece {
         tokens: each.tools + system.by_ref().take(apart).sum::<u64>(),
-        digest: front.iter().fold(0, digest),
+        digest: digests.fold(0, |digest: u64, one| digest.rotate_left(1) ^ one),
         mark: front.iter().filter_map(|raw| marked(raw)).max(),
     }];
     for item in &conversation.items {
@@ -1070,7 +1075,7 @@ fn pieces(format: &dyn Format, counted: &Counted<'_, '_>) -> Option<Vec<Piece>> 
         let raw = item.content.raw;
         pieces.push(Piece {
             tokens: tokens?,
-            digest: xxh3_64(raw.as_bytes()),
+            digest: identity::of(item.role, &item.content),
             mark: marked(raw),
         });
     }
