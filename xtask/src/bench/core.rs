@@ -84,7 +84,8 @@ fn collect(folder: &Path, times: &mut BTreeMap<String, f64>) -> Result<()> {
     Ok(())
 }
 
-fn wasm(workspace: &Workspace) -> Result<BTreeMap<String, f64>> {
+/// Nanoseconds of every case in wasm.
+pub(super) fn wasm(workspace: &Workspace) -> Result<BTreeMap<String, f64>> {
     let wasm = Wasm::find(workspace)?;
     setup::node()?;
     let runner = cargo_tool::wasm_bindgen_test_runner(workspace)?;

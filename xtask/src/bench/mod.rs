@@ -48,7 +48,7 @@ const BENCHES: &[Bench] = &[
     },
     Bench {
         name: "trim",
-        about: "what stays of what answers a question, when a prompt is cut",
+        about: "what stays when a prompt is cut, what that takes, what conversations then cost",
         measure: trim::measure,
     },
 ];

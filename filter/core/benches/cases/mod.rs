@@ -1,6 +1,8 @@
 //! What is timed, natively (`core.rs`) and in wasm (`../../tests/wasm_bench.rs`): the parts of a
 //! request's way, and the whole of it.
 
+mod trim;
+
 use std::hint::black_box;
 use std::rc::Rc;
 
@@ -189,6 +191,7 @@ pub(crate) fn all() -> Vec<Case> {
         black_box(tap.assemble());
     };
     add("sse", "200 events", Box::new(sse));
+    cases.extend(trim::all());
     cases
 }
 
