@@ -73,6 +73,10 @@ pub fn without(turns: &Turns<'_>, keep: &[bool], note: Option<&str>) -> Option<E
 #[must_use]
 pub fn unpinned(request: &Request<'_>, format: &dyn Format) -> Splices {
     let mut splices = Splices::default();
+    // Nearly all requests have none, and to read every message once more is not free.
+    if memchr::memmem::find(request.body.as_bytes(), PIN.as_bytes()).is_none() {
+        return splices;
+    }
     let items = format
         .conversation(request)
         .map(|conversation| conversation.items);

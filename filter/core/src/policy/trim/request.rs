@@ -28,7 +28,7 @@ use super::terms::{TermMemory, Terms};
 use super::turns::{Exchange, Stay, Turns};
 use super::{context, edits, identity, marks};
 use crate::config::{History, Keep, Prefix, PrefixCache, Price, Trimming};
-use crate::formats::{Format, Part, Request, Role};
+use crate::formats::{self, Format, Part, Request, Role};
 use crate::json::Object;
 use crate::tokens::{Each, Encoding, Tokens};
 
@@ -335,11 +335,10 @@ pub fn trim(job: &Job<'_>, memories: &mut Memories<'_>) -> Result<Trimmed, Fault
     let question = current(&found).map(|one| one.question.to_string());
     steps.system(job, (client.request, question.as_deref()), memories);
     let edited_request = parsed(job.format, steps.body.as_deref());
-    let outgoing = Counted::of(
-        job,
-        edited_request.as_ref().unwrap_or(client.request),
-        memories,
-    );
+    let edited = edited_request
+        .as_ref()
+        .map(|request| Counted::of(job, request, memories));
+    let outgoing = edited.as_ref().unwrap_or(&client);
 
     let mut trimmed = Trimmed {
         before: client.each.total(),
@@ -349,7 +348,7 @@ pub fn trim(job: &Job<'_>, memories: &mut Memories<'_>) -> Result<Trimmed, Fault
     };
     let mut body = steps.body.clone();
     let mut planned = false;
-    if let Some(conversation) = Conversation::of(job, &client, &outgoing) {
+    if let Some(conversation) = Conversation::of(job, &client, outgoing) {
         let known = (question, similar.past);
         let last = state.as_ref().map(|state| &state.sent);
         let (conversation, decided) = conversation.decide(job, known, last, memories);
@@ -361,7 +360,7 @@ pub fn trim(job: &Job<'_>, memories: &mut Memories<'_>) -> Result<Trimmed, Fault
         trimmed.kept = decided.kept();
         trimmed.state = State::of(decided.plan.sent.clone(), steps.selections).told();
         planned = !decided.plan.marks.is_empty() || trimmed.kept.is_some();
-        let sent = conversation.body(job, &decided, &outgoing);
+        let sent = conversation.body(job, &decided, outgoing);
         body = sent.map(|body| with_marks(job, body, &decided.plan));
         if decided.note.is_some()
             && let Some(request) = parsed(job.format, body.as_deref())
@@ -728,14 +727,20 @@ impl<'a> Conversation<'a> {
     ) -> Option<Conversation<'a>> {
         let stay = job.policy.history.as_ref().map(stay_of).unwrap_or_default();
         let turns = Turns::of(client.request, job.format, stay)?;
-        let own = pieces(job.format, client)?;
-        let sent = pieces(job.format, outgoing)?;
+        let own = pieces(&turns.items, client)?;
+        let edited = match std::ptr::eq(client, outgoing) {
+            true => None,
+            false => {
+                let edited = job.format.conversation(outgoing.request)?;
+                Some(pieces(&edited.items, outgoing)?)
+            }
+        };
+        let sent = edited.as_ref().unwrap_or(&own);
         // Where examples were left out the messages are not the same; nor is then what was sent
         // before.
-        let (own, sent) = match own.len() == sent.len() {
-            true => (&own, &sent),
-            false => return None,
-        };
+        if own.len() != sent.len() {
+            return None;
+        }
         let items: Vec<Item> = own
             .iter()
             .zip(sent)
@@ -748,8 +753,7 @@ impl<'a> Conversation<'a> {
                 mark: own.mark,
             })
             .collect();
-        // One before them all.
-        (items.len() == turns.items.len() + 1).then_some(Conversation { turns, items })
+        Some(Conversation { turns, items })
     }
 
     /// What goes out. `known`: the question where it was told from chunks, and how near the last of
@@ -1040,16 +1044,11 @@ struct Piece {
     mark: Option<Mark>,
 }
 
-/// What stands before the messages, then each of them. None where the API tells otherwise than the
-/// count does.
-fn pieces(format: &dyn Format, counted: &Counted<'_, '_>) -> Option<Vec<Piece>> {
+/// What stands before the messages, then each of them, which are `items`. None where the API tells
+/// otherwise than the count does.
+fn pieces(items: &[formats::Item<'_>], counted: &Counted<'_, '_>) -> Option<Vec<Piece>> {
     let Counted { request, each } = counted;
-    let conversation = format.conversation(request)?;
-    let listed = conversation
-        .items
-        .iter()
-        .filter(|item| item.role.is_none())
-        .count();
+    let listed = items.iter().filter(|item| item.role.is_none()).count();
     let apart = request.system.len().checked_sub(listed)?;
     let mut system = each.system.iter().copied();
     let mut messages = each.messages.iter().copied();
@@ -1067,7 +1066,7 @@ fn pieces(format: &dyn Format, counted: &Counted<'_, '_>) -> Option<Vec<Piece>> 
         digest: digests.fold(0, |digest: u64, one| digest.rotate_left(1) ^ one),
         mark: front.iter().filter_map(|raw| marked(raw)).max(),
     }];
-    for item in &conversation.items {
+    for item in items {
         let tokens = match item.role {
             None => system.next(),
             Some(_) => messages.next(),
