@@ -307,6 +307,12 @@ fn retry_after_ns(headers: &Headers) -> Option<u64> {
         .or_else(|| Some(number("retry-after")?.saturating_mul(1_000_000_000)))
 }
 
+/// An answer's bytes are what it says.
+pub(super) fn is_plain(headers: &Headers) -> bool {
+    let coding = headers.get("content-encoding");
+    coding.is_none_or(|coding| coding.eq_ignore_ascii_case("identity"))
+}
+
 pub(super) fn status(headers: &Headers) -> u16 {
     headers
         .get(":status")
@@ -374,7 +380,7 @@ impl Facts {
             && self.cache != CacheResult::Partial
             && !shared
             && self.option().is_some_and(|option| option.key.is_some())
-            && headers.get("content-encoding").is_none()
+            && is_plain(headers)
             && headers
                 .get("content-type")
                 .is_some_and(|kind| kind.contains("json"))

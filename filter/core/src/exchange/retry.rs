@@ -10,7 +10,7 @@
 use sluice_wire::{Outcome, header};
 
 use super::facts::{Facts, Held};
-use super::response::status;
+use super::response::{is_plain, status};
 use super::{Effect, Effects, Exchange, Flow, Headers, Host, Label, Phase, Vm};
 use crate::formats::{Tap, refusal};
 
@@ -52,7 +52,7 @@ impl Facts {
     pub(super) fn may_retry(&self, headers: &Headers) -> bool {
         self.untrimmed.is_some()
             && refusal::may_blame_messages(self.status)
-            && headers.get("content-encoding").is_none()
+            && is_plain(headers)
     }
 }
 

@@ -7,19 +7,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fastrand::Rng;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use sluice_core::exchange::{Effect, Event, Exchange, Flow, Headers, Host, Vm};
+use sluice_core::exchange::{Effect, Event, Exchange, Flow, Headers, Host, Metric, Vm};
 use sluice_wire::{
-    AdmitReply, AdmitRequest, Audit, CacheResult, EntryHead, Frame, Lease, Outcome, Spare, Usage,
-    Vectors, Verdict,
+    AdmitReply, AdmitRequest, Audit, CacheResult, EntryHead, Frame, Lease, Outcome, Similarity,
+    Spare, Usage, Vectors, Verdict, limit,
 };
 
 use crate::damage::damaged;
-use crate::round::Request;
+use crate::round::{CHAT, Request};
 
 #[derive(Default)]
 pub(crate) struct World {
     now_ns: u64,
     counters: HashMap<String, (u64, u64)>,
+    /// What conversations wanted told, as the sidecar has it.
+    states: HashMap<String, String>,
 }
 
 impl Host for World {
@@ -157,6 +159,13 @@ const PATHS: [&str; 7] = [
     "/other",
 ];
 
+/// Requests that went out shorter than they came, and those sent again as they came, ever.
+pub(crate) static TRIMMED: AtomicU64 = AtomicU64::new(0);
+pub(crate) static ATTEMPTED: AtomicU64 = AtomicU64::new(0);
+
+/// A refusal that blames what was left out.
+const BLAMES: &[u8] = br#"{"error":{"message":"messages must not end so","type":"invalid_request_error","param":"messages","code":null}}"#;
+
 /// Answers to a part that were joined with what was known, ever.
 pub(crate) static JOINED: AtomicU64 = AtomicU64::new(0);
 
@@ -169,6 +178,11 @@ struct Told {
     calls: u32,
     /// A stored answer stood in for upstream's.
     stood_in: bool,
+    /// It was refused and is sent once more.
+    attempts: u32,
+    attempted: bool,
+    /// What the sidecar is to remember.
+    remember: Option<(String, String)>,
     /// The last call's frame.
     call: Vec<u8>,
     /// What goes upstream, where that is not what came.
@@ -188,6 +202,14 @@ impl Told {
                 Effect::Call { body, .. } => {
                     self.calls += 1;
                     self.call.clone_from(body);
+                }
+                Effect::Attempt { body, .. } => {
+                    (self.attempts, self.attempted) = (self.attempts + 1, true);
+                    ATTEMPTED.fetch_add(1, Ordering::Relaxed);
+                    assert!(self.sent.as_ref() != Some(body), "it is another one");
+                }
+                Effect::Count(Metric::Add(name, _)) if name.contains("trimmed_tokens") => {
+                    TRIMMED.fetch_add(1, Ordering::Relaxed);
                 }
                 Effect::ReplaceRequestBody(body) => {
                     self.changed = true;
@@ -210,6 +232,10 @@ impl Told {
                             "{record:?}"
                         );
                     }
+                    if let Some(sent) = &settle.sent {
+                        assert!(sent.state.len() <= limit::STATE);
+                        self.remember = Some((sent.conversation.clone(), sent.state.clone()));
+                    }
                     assert_eq!(settle.body_len(), answer.len() as u64);
                     let part = record.cache == CacheResult::Partial;
                     if part && (record.status, record.outcome) == (200, Outcome::Answered) {
@@ -224,6 +250,7 @@ impl Told {
             self.resumed + self.responded <= 1,
             "a request goes on once or is answered once"
         );
+        assert!(self.attempts <= 1, "it is sent again once");
         // Thirteen waits, each of which may end in an admission, and a recount.
         assert!(
             self.settled <= 1 && self.calls <= 30,
@@ -268,7 +295,11 @@ impl Life<'_> {
             let end_of_stream = rng.bool();
             let request = self.request;
             self.world.now_ns += rng.u64(..2_000_000_000);
-            self.on(match rng.u8(..9) {
+            self.on(match rng.u8(..10) {
+                9 => Event::Attempt {
+                    headers,
+                    body: &request.answer,
+                },
                 8 => Event::Turn,
                 0 => Event::RequestHeaders {
                     headers,
@@ -342,6 +373,7 @@ impl Life<'_> {
             false => verdict(rng),
         });
         let told = vectors(&self.told.call, &mut head, rng);
+        self.knows(&mut head, rng);
         let body = told.as_ref().unwrap_or(&self.request.cached);
         let frame = Frame { head, body }.encode().unwrap();
         match rng.u8(..8) {
@@ -353,6 +385,45 @@ impl Life<'_> {
             _ => self.on(Event::Reply {
                 status: 200,
                 body: &frame,
+            }),
+        };
+    }
+
+    /// What the sidecar knows of the conversation, or nonsense.
+    fn knows(&self, head: &mut AdmitReply, rng: &mut Rng) {
+        let Ok(asked) = Frame::<AdmitRequest, _>::decode(&self.told.call[..]) else {
+            return;
+        };
+        let state = asked.head.conversation.as_ref();
+        let state = state.and_then(|name| self.world.states.get(name)).cloned();
+        head.sent = match rng.u8(..4) {
+            0 => state.map(|state| {
+                let odd = damaged(state.as_bytes(), rng);
+                String::from_utf8_lossy(&odd).into_owned()
+            }),
+            _ => state,
+        };
+        let texts = asked.head.relevance.map_or(0, |asked| asked.lens.len());
+        let some = texts + [0, 0, 0, 1, 100][rng.usize(..5)];
+        let told = rng.bool();
+        let similarities = (0..some).map(|_| Similarity::of(rng.f32() * 4.0 - 2.0));
+        head.similarities = told.then(|| similarities.collect());
+    }
+
+    /// What comes of sending it once more.
+    fn attempt(&mut self, rng: &mut Rng) {
+        let kind = ["application/json", "text/event-stream", "text/plain"][rng.usize(..3)];
+        let status = ["200", "200", "400", "503", ""][rng.usize(..5)];
+        let head: Headers = [(":status", status), ("content-type", kind)]
+            .into_iter()
+            .collect();
+        let body = damaged(&self.request.answer, rng);
+        match rng.u8(..4) {
+            0 => self.on(Event::ReplyFailed),
+            1 => return,
+            _ => self.on(Event::Attempt {
+                headers: &head,
+                body: &body,
             }),
         };
     }
@@ -369,13 +440,16 @@ impl Life<'_> {
             _ if answer.starts_with(b"{") => "application/json",
             _ => "text/event-stream",
         };
+        let blames = !self.calm && rng.u8(..6) == 0;
         let (coding, answer) = match rng.u8(..6) {
+            _ if blames => ("identity", BLAMES.to_vec()),
             0 if !self.calm => ("gzip", damaged(&gzip(answer), rng)),
             1 if !self.calm => ("br", damaged(&br(answer), rng)),
             _ => ("identity", answer.clone()),
         };
         let status = match self.calm {
             true => "200",
+            false if blames => ["400", "422"][rng.usize(..2)],
             false => ["200", "200", "200", "429", "500", "x"][rng.usize(..6)],
         };
         let head = [
@@ -405,7 +479,9 @@ impl Life<'_> {
                 end_of_stream,
             });
             assert!(
-                self.told.stood_in || !(flow == Flow::Pause && end_of_stream),
+                self.told.stood_in
+                    || self.told.attempted
+                    || !(flow == Flow::Pause && end_of_stream),
                 "the end of an answer is never held"
             );
         }
@@ -455,6 +531,7 @@ pub(crate) fn live(request: &Request, vm: &mut Vm, world: &mut World) -> bool {
     }
     let path = match embeds {
         true => "/v1/embeddings",
+        false if request.body.starts_with(CHAT.as_bytes()) => PATHS[0],
         false => PATHS[rng.usize(..PATHS.len())],
     };
     let calm = embeds && rng.bool();
@@ -468,6 +545,8 @@ pub(crate) fn live(request: &Request, vm: &mut Vm, world: &mut World) -> bool {
         ("cache-control", "no-cache"),
         ("x-sluice-tags", "a, b,, c"),
         ("x-sluice-lease", "00:7:1"),
+        ("x-sluice-attempt", "1:1"),
+        ("x-sluice-template", "long"),
         ("content-length", "99999999999999999999"),
     ];
     head.extend(extra.into_iter().filter(|_| !calm && rng.u8(..5) == 0));
@@ -487,9 +566,14 @@ pub(crate) fn live(request: &Request, vm: &mut Vm, world: &mut World) -> bool {
         life.request(rng, &headers);
         if life.told.responded == 0 && (calm || rng.u8(..10) != 0) {
             life.response(rng);
+            if life.told.attempted {
+                life.attempt(rng);
+            }
         }
     }
     life.on(Event::Done);
+    let states = &mut life.world.states;
+    states.extend(life.told.remember.take());
     let (_, late) = life.on(Event::ReplyFailed);
     assert_eq!(late, 0, "nothing happens after the end");
     let counters = &life.world.counters;

@@ -43,7 +43,23 @@ fn configs() -> Vec<(String, bool)> {
     let guard = r#""guard":{"misses":{"limit":1,"queue":2,"wait":"2s"},"backoff":{"failures":2,"pause":"1s"},
         "spend":{"factor":2,"floor":0.0001,"ceiling":0.01,"over":["stale","small_tier","queue","reject"]}}"#;
     let sealed = r#""sidecar":{"cluster":"c","secret":"s","wait":"2s","waits":2}"#;
+    let trims = r#""trim":{"history":{"keep":"summary","tokens":60,"last":0,"summary":{"tokens":50},"embeddings":"on"},"marks":"on","retry":{"cluster":"self"},
+        "system":{"tokens":20,"minify":true},"context":{"markers":[{"json":{}},{"tag":"d"}],"top_k":1,"rank":"mix"},"input_tokens":{"limit":900,"over":"small_tier"}},
+        "templates":[{"name":"long","system":"LONG","user":"{{context}} {{memory}} {{question}}"}]"#;
+    let alone = trims
+        .replace(r#","embeddings":"on""#, "")
+        .replace(r#""retry":{"cluster":"self"},"#, "");
+    let dry = alone.replace(r#""trim":{"#, r#""trim":{"mode":"dry","#);
     vec![
+        (
+            format!("{{{MODELS},{ROUTE},{BUDGETS},{TRUST},{caching},{sealed},{trims}}}"),
+            false,
+        ),
+        (format!("{{{MODELS},{BUDGETS},{TRUST},{alone}}}"), false),
+        (
+            format!(r#"{{{MODELS},{dry},"sidecar":{{"cluster":"c"}}}}"#),
+            true,
+        ),
         (
             format!("{{{MODELS},{ROUTE},{BUDGETS},{TRUST},{caching},{guard},{sealed},{search}}}"),
             false,
@@ -105,9 +121,13 @@ fn no_sequence_of_events_panics_hangs_or_is_told_twice() {
     }
     let joined = life::JOINED.load(Ordering::Relaxed);
     println!("{lives} lives in {seconds} s, {joined} answers joined");
+    let (trimmed, attempted) = (&life::TRIMMED, &life::ATTEMPTED);
+    let trimmed = trimmed.load(Ordering::Relaxed);
+    let attempted = attempted.load(Ordering::Relaxed);
+    println!("{trimmed} trimmed, {attempted} sent again");
     assert!(lives > 100, "it must get somewhere: {lives} lives");
     assert!(
-        joined > 0 || lives < 30_000,
+        (joined > 0 && trimmed > 0 && attempted > 0) || lives < 30_000,
         "it must get there too: {lives} lives"
     );
 }

@@ -58,6 +58,18 @@ impl Request {
                 answer: damaged(&one_of(&corpus.embeddings.1, rng), rng),
             };
         }
+        if rng.u8(..4) == 0 {
+            let body = conversation(rng);
+            return Request {
+                seed: rng.u64(..),
+                body: match rng.bool() {
+                    true => damaged(body.as_bytes(), rng),
+                    false => body.into(),
+                },
+                cached: one_of(&corpus.answers, rng),
+                answer: one_of(&corpus.answers, rng),
+            };
+        }
         Request {
             seed: rng.u64(..),
             body: damaged(&one_of(&corpus.bodies, rng), rng),
@@ -65,6 +77,30 @@ impl Request {
             answer: damaged(&one_of(&corpus.answers, rng), rng),
         }
     }
+}
+
+/// How a turn of a conversation begins.
+pub(crate) const CHAT: &str = r#"{"model":"gpt-4o","max_tokens":9,"#;
+
+/// A turn of one of two conversations: what some requests of a round have in common.
+fn conversation(rng: &mut Rng) -> String {
+    let about = ["router", "invoice"][rng.usize(..2)];
+    let mut messages = String::new();
+    for at in 0..rng.usize(..40) {
+        let said = format!("Number {at} of my {about}, and more of it. ").repeat(1 + at % 5);
+        messages.push_str(&format!(
+            r#"{{"role":"user","content":"{said}"}},{{"role":"assistant","content":"It is {at}."}},"#
+        ));
+    }
+    let more = [
+        "",
+        r#""sluice_context":["one","two"],"#,
+        r#""stream":true,"#,
+    ][rng.usize(..3)];
+    let pin = ["", r#","sluice_pin":true"#][rng.usize(..2)];
+    format!(
+        r#"{CHAT}{more}"messages":[{messages}{{"role":"user","content":"And the {about}?"{pin}}}]}}"#
+    )
 }
 
 impl Round {
@@ -109,7 +145,10 @@ impl Round {
         let mut world = World::default();
         for request in &self.requests {
             let changed = live(request, &mut vm, &mut world);
-            assert!(!(self.dry && changed), "what is dry changes nothing");
+            // What only we know is gone in every mode, or upstream would refuse it.
+            let ours = memchr::memmem::find(&request.body, b"sluice_").is_some();
+            let dry = self.dry && !ours;
+            assert!(!(dry && changed), "what is dry changes nothing");
         }
     }
 
