@@ -50,9 +50,7 @@ impl Facts {
 
     /// Whether an answer of that status is held to be judged.
     pub(super) fn may_retry(&self, headers: &Headers) -> bool {
-        self.untrimmed.is_some()
-            && refusal::may_blame_messages(self.status)
-            && is_plain(headers)
+        self.untrimmed.is_some() && refusal::may_blame_messages(self.status) && is_plain(headers)
     }
 }
 
@@ -110,6 +108,8 @@ impl Exchange {
             return;
         };
         let answered = answer.map(|(headers, body)| (status(headers), headers, body));
+        // What is no answer at all cannot be told as one.
+        let answered = answered.filter(|(status, ..)| (200..600).contains(status));
         let result = match answered {
             Some((200..300, ..)) => "answered",
             Some(_) => "refused",

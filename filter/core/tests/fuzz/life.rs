@@ -419,13 +419,14 @@ impl Life<'_> {
             .collect();
         let body = damaged(&self.request.answer, rng);
         match rng.u8(..4) {
-            0 => self.on(Event::ReplyFailed),
-            1 => return,
-            _ => self.on(Event::Attempt {
+            0 => drop(self.on(Event::ReplyFailed)),
+            // The client leaves.
+            1 => {}
+            _ => drop(self.on(Event::Attempt {
                 headers: &head,
                 body: &body,
-            }),
-        };
+            })),
+        }
     }
 
     /// An answer from upstream, possibly broken off.

@@ -1,6 +1,8 @@
 //! Whole conversations turn by turn through [`trim`], each turn told what was to be remembered of the
 //! one before.
 
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,8 @@ use crate::{from_env, without_pins};
 const MODELS: &str = r#""models":{
     "gpt-4o":{"bytes_per_token":4.5,"input":2.5,"cached_input":1.25,"output":10,"prefix":{"min_tokens":32,"step":8}},
     "counted":{"encoding":"o200k_base","input":2.5,"cached_input":1.25,"output":10},
+    "priced":{"bytes_per_token":4,"input":2.5,"cached_input":1.25,"output":10,
+        "prefix":{"cache":"automatic","min_tokens":256,"step":32,"lifetime":"5m","longest":"1h"}},
     "plain":{"bytes_per_token":4,"input":2.5,"output":10},
     "claude":{"bytes_per_token":3.6,"input":1,"cached_input":0.1,"cache_write":1.25,"output":5,
         "prefix":{"cache":"marked","min_tokens":32,"step":1}}}"#;
@@ -311,6 +315,117 @@ fn every_turn_of_a_conversation_goes_out_whole_or_as_a_shorter_one_that_its_api_
     );
 }
 
+/// A provider's cache of prompts' fronts, in one world.
+#[derive(Default)]
+struct Provider {
+    /// When each was used last.
+    fronts: HashMap<u64, u64>,
+}
+
+impl Provider {
+    /// What a prompt of these messages, with their tokens, comes to in thousandths of a plain token:
+    /// half for what it has seen, as OpenAI has it.
+    fn charge(&mut self, messages: &[(String, u64)], (now_ms, forgets_ms): (u64, u64)) -> u64 {
+        let forgotten = now_ms.saturating_sub(forgets_ms);
+        self.fronts.retain(|_, used| *used >= forgotten);
+        let (mut hash, mut all, mut held) = (0, 0, 0);
+        let mut fronts = Vec::new();
+        for (message, tokens) in messages {
+            let mut hasher = DefaultHasher::new();
+            (hash, message).hash(&mut hasher);
+            hash = hasher.finish();
+            all += tokens;
+            if self.fronts.contains_key(&hash) && all >= 256 {
+                held = all - all % 32;
+            }
+            fronts.push(hash);
+        }
+        for front in fronts {
+            self.fronts.insert(front, now_ms);
+        }
+        (all - held) * 1000 + held * 500
+    }
+}
+
+/// A conversation that grows by an exchange a turn; what it saved, in thousandths of a token.
+fn pay(seed: u64) -> u64 {
+    let mut rng = Rng::with_seed(seed);
+    let keep = ["recent", "relevant", "summary"][rng.usize(..3)];
+    let budget = [50, 300, 1000][rng.usize(..3)];
+    let summary = match keep {
+        "summary" => r#","summary":{"tokens":50}"#,
+        _ => "",
+    };
+    let trim = format!(
+        r#"{{"history":{{"keep":"{keep}","tokens":{budget},"last":{}{summary}}}}}"#,
+        rng.usize(..3)
+    );
+    let mut worker = Worker::new(&trim, false);
+    let (mut nothing, mut planned) = (Provider::default(), Provider::default());
+    let (mut paid_for_nothing, mut paid) = (0, 0);
+    let mut messages =
+        vec![json!({"role": "system", "content": "Rules. ".repeat(rng.usize(1..200))})];
+    let mut state: Option<String> = None;
+    let mut now_ms = 1_700_000_000_000;
+    let things = ["router", "invoice", "parcel", "lamp"];
+    for at in 0..rng.usize(2..30) {
+        now_ms += [1_000, 60_000, 280_000, 900_000, 5_000_000][rng.usize(..5)];
+        let thing = things[rng.usize(..4)];
+        let said = format!("Number {at} about the {thing}. ").repeat(rng.usize(1..30));
+        messages.push(json!({"role": "user", "content": said}));
+        let body = json!({"model": "priced", "messages": messages}).to_string();
+        let turn = Turn {
+            format: "openai.chat",
+            body: &body,
+            model: "priced",
+            limit: None,
+            similarities: &[],
+            state: state.as_deref(),
+            now_ms,
+            scale_milli: 1000,
+        };
+        let trimmed = worker.trim(&turn);
+        let sent = trimmed.body.as_deref().unwrap_or(&body);
+        let forgets_ms = [300_000, 600_000, 3_600_000][rng.usize(..3)];
+        let mut prompt = |body: &str| -> Vec<(String, u64)> {
+            let body: Value = serde_json::from_str(body).unwrap();
+            let messages = body["messages"].as_array().unwrap();
+            let counted = messages.iter().map(|message| {
+                let alone = json!({"model": "priced", "messages": [message]}).to_string();
+                (message.to_string(), worker.count(&turn, &alone))
+            });
+            counted.collect()
+        };
+        let (whole, sent) = (prompt(&body), prompt(sent));
+        paid_for_nothing += nothing.charge(&whole, (now_ms, forgets_ms));
+        paid += planned.charge(&sent, (now_ms, forgets_ms));
+        assert!(
+            paid <= paid_for_nothing,
+            "turn {at}, {:?} {:?}: {paid} of {paid_for_nothing}",
+            trimmed.why,
+            trimmed.unmet
+        );
+        state = trimmed.state;
+        messages.push(json!({"role": "assistant", "content": format!("The {thing} {at} is fine. ").repeat(rng.usize(1..10))}));
+    }
+    paid_for_nothing - paid
+}
+
+#[test]
+fn at_the_end_of_no_turn_has_trimming_cost_more_than_doing_nothing() {
+    let first = from_env("SLUICE_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
+    println!("SLUICE_FUZZ_SEED={first}");
+    let mut saved = 0;
+    for seed in (first..).take(150) {
+        let told = catch_unwind(AssertUnwindSafe(|| pay(seed)));
+        saved += told.unwrap_or_else(|panic| {
+            eprintln!("SLUICE_FUZZ_SEED={seed} failed");
+            std::panic::resume_unwind(panic)
+        });
+    }
+    assert!(saved > 0, "it must save something");
+}
+
 /// A chat of so many exchanges, each about something of its own, and a question.
 fn long(exchanges: usize, question: &str) -> String {
     let mut messages = vec![json!({"role": "system", "content": "You help customers."})];
@@ -357,11 +472,6 @@ fn a_long_conversation_is_cut_however_many_gaps_that_leaves() {
                 now_ms: 1_700_000_000_000 + at as u64 * 60_000,
                 scale_milli: 1000,
             });
-            let state_len = trimmed.state.as_ref().map(String::len);
-            println!(
-                "{budget}: {:?} {:?} {} of {}, {state_len:?} bytes",
-                trimmed.why, trimmed.unmet, trimmed.after, trimmed.before
-            );
             state = trimmed.state;
             let over = trimmed.after.saturating_sub(trimmed.before / 2);
             assert!(state.is_some() && over == 0, "{budget}, turn {at}");
@@ -402,16 +512,22 @@ fn what_no_setting_touches_leaves_byte_for_byte() {
     }
 }
 
-/// Time is linear, or nearly so, whatever a client sends: eight times the body takes at most twenty
-/// times as long.
+fn message(text: &str) -> Value {
+    json!({"role": "user", "content": text})
+}
+
+/// Messages of so many pieces.
+type Make = fn(usize) -> Vec<Value>;
+
+/// Time is linear, or nearly so, whatever a client sends: eight times the body takes at most thirty
+/// times as long, where a square takes sixty-four.
 #[test]
 fn hostile_bodies_cost_what_their_length_does() {
     let trim = r#"{"history":{"keep":"summary","tokens":100,"summary":{"tokens":60}},
         "system":{"tokens":50,"minify":true},
         "context":{"markers":[{"tag":"d"},{"json":{}},{"list":{"after":"Sources:"}},{"section":{"after":"Use","before":"End"}},{"fence":{"line":"```","label":"c"}}],"top_k":3}}"#;
-    let message = |text: &str| json!({"role": "user", "content": text});
-    let made: [(&str, &dyn Fn(usize) -> Vec<Value>); 7] = [
-        ("messages", &|n| {
+    let made: [(&str, Make); 7] = [
+        ("messages", |n| {
             (0..n)
                 .flat_map(|at| {
                     [
@@ -421,20 +537,20 @@ fn hostile_bodies_cost_what_their_length_does() {
                 })
                 .collect()
         }),
-        ("users in a row", &|n| {
+        ("users in a row", |n| {
             (0..n).map(|at| message(&format!("q{at}"))).collect()
         }),
-        ("open tags", &|n| {
+        ("open tags", |n| {
             vec![message(&"<d>".repeat(n)), message("q")]
         }),
-        ("closed tags", &|n| {
+        ("closed tags", |n| {
             vec![message(&"<d>x</d>".repeat(n)), message("q")]
         }),
-        ("brackets", &|n| vec![message(&"[".repeat(n)), message("q")]),
-        ("objects", &|n| {
+        ("brackets", |n| vec![message(&"[".repeat(n)), message("q")]),
+        ("objects", |n| {
             vec![message(&r#"[{"text":"#.repeat(n)), message("q")]
         }),
-        ("calls", &|n| {
+        ("calls", |n| {
             (0..n).flat_map(|at| {
             let id = format!("call_{at:07}");
             [message("q"), json!({"role":"assistant","content":null,"tool_calls":[{"id":id,"type":"function","function":{"name":"f","arguments":"{}"}}]}),
@@ -463,6 +579,6 @@ fn hostile_bodies_cost_what_their_length_does() {
         }
         println!("{name}: {took:?}");
         let floor = Duration::from_millis(5);
-        assert!(took[1] < took[0].max(floor) * 20, "{name}: {took:?}");
+        assert!(took[1] < took[0].max(floor) * 30, "{name}: {took:?}");
     }
 }

@@ -547,6 +547,21 @@ fn an_attempt_that_fails_leaves_the_refusal_and_one_that_is_refused_takes_its_pl
 }
 
 #[test]
+fn an_attempt_without_a_status_is_no_answer() {
+    for odd in ["", "0", "99", "x", "1000"] {
+        let mut run = run(RETRY);
+        refused(&mut run, &chat(8));
+        let head = headers(&[(":status", odd)]);
+        let told = run.on(Event::Attempt {
+            headers: &head,
+            body: b"",
+        });
+        assert!(told.response().is_none(), "{odd}");
+        assert!(told.list.contains(&Effect::ResumeResponse));
+    }
+}
+
+#[test]
 fn a_streamed_attempt_hides_the_usage_that_we_asked_for() {
     let body = chat(8).replace(r#""messages""#, r#""stream":true,"messages""#);
     let mut run = run(RETRY);
