@@ -91,8 +91,13 @@ fn the_sidecar_takes_the_configs_that_users_start_from() -> Result<()> {
         "{} is missing; cargo xtask dist",
         sluice.display()
     );
-    let examples = ["docker/sluice.yaml", "retrieval.yaml", "context.yaml"]
-        .map(|it| root().join("examples").join(it));
+    let examples = [
+        "docker/sluice.yaml",
+        "retrieval.yaml",
+        "context.yaml",
+        "trimming.yaml",
+    ]
+    .map(|it| root().join("examples").join(it));
     for config in std::iter::once(shown).chain(examples) {
         let output = Command::new(&sluice)
             .arg("check")
