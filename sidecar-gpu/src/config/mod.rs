@@ -180,8 +180,21 @@ impl Config {
                     .to_owned(),
             );
         }
+        if any(|route| route.trim.mode != Mode::Off && compares_the_past(&route.trim)) {
+            warnings.push(
+                "trim.history.embeddings: without serve.semantic the sidecar has no model to \
+                 compare the past by, and words decide alone"
+                    .to_owned(),
+            );
+        }
         warnings
     }
+}
+
+/// Whether the past is to be compared with the question by meaning.
+fn compares_the_past(trim: &Trimming) -> bool {
+    let history = trim.history.as_ref();
+    history.is_some_and(|history| history.embeddings_ms.is_some())
 }
 
 /// Whether chunks are to be ranked by meaning alone: a mix takes what there is.

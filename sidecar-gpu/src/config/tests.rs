@@ -375,6 +375,55 @@ fn chunks_that_nobody_can_rank_by_meaning_are_warned_of() {
 }
 
 #[test]
+fn a_past_that_nobody_can_compare_by_meaning_is_warned_of() {
+    let warned = |trim: &str| {
+        let text = format!("sidecar: {{cluster: s, secret: x}}\n{trim}");
+        let warnings = parse(&text, false, &env).unwrap().warnings();
+        warnings
+            .iter()
+            .any(|it| it.contains("trim.history.embeddings"))
+    };
+    let trim = "trim: {history: {tokens: 500, embeddings: on}}";
+    assert!(warned(trim));
+    assert!(warned(&format!(
+        "routes: [{{name: a, match: {{path: /a}}, {trim}}}]"
+    )));
+    for quiet in [
+        trim.replace("on}", "off}"),
+        trim.replace("trim: {", "trim: {mode: off, "),
+        format!("{trim}\nserve: {{semantic: {{model: /m}}}}"),
+    ] {
+        assert!(!warned(&quiet), "{quiet}");
+    }
+}
+
+/// The YAML on a page of the documentation, block by block.
+fn settings(page: &str) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let text = std::fs::read_to_string(root.join("docs").join(page)).unwrap();
+    let blocks = text.split("```yaml\n").skip(1);
+    let blocks = blocks.filter_map(|rest| rest.split("\n```").next());
+    blocks.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_settings_that_the_pages_on_trimming_show_are_settings() {
+    for page in ["trimming.md", "trimming-context.md", "trimming-sidecar.md"] {
+        let shown = settings(page);
+        assert!(!shown.is_empty(), "{page}");
+        for block in shown {
+            let sidecar = match block.starts_with("sidecar:") {
+                true => "",
+                false => "sidecar: {cluster: s, secret: x}\n",
+            };
+            let config = format!("{sidecar}{block}");
+            let read = parse(&config, false, &env);
+            assert!(read.is_ok(), "{page}:\n{block}\n{:?}", read.err());
+        }
+    }
+}
+
+#[test]
 fn what_is_relayed_stays_on_this_machine() {
     let read = |relay: &str| {
         let text = format!("sidecar: {{cluster: s, secret: x}}\nserve: {{relay: {relay}}}");
