@@ -21,7 +21,7 @@ fn the_pages_show_what_the_example_prints() {
             text.contains(&format!("```\n{shown}```")),
             "{page} is to show what `cargo run -p sluice-core --example trim` prints:\n{shown}"
         );
-        let settings = "history: {keep: relevant, tokens: 300, last: 1}";
+        let settings = "history: {keep: relevant, tokens: 150, last: 1}";
         assert!(text.contains(settings), "{page} is to show {settings}");
     }
 }

@@ -207,7 +207,8 @@ pub fn asked(job: &Job<'_>) -> Option<Asked> {
     let current = found.as_ref().and_then(current);
     let mut max_ms = 0;
     let mut question = current.map(|one| one.question.to_string());
-    if let (Some(ms), Some(history)) = (history_ms, job.policy.history.as_ref())
+    let by_meaning = |history: &&History| history.keep != Keep::Recent;
+    if let (Some(ms), Some(history)) = (history_ms, job.policy.history.as_ref().filter(by_meaning))
         && let Some(turns) = Turns::of(job.request, job.format, stay_of(history))
     {
         let past = turns.past();
@@ -799,19 +800,26 @@ impl<'a> Conversation<'a> {
                 ..job.model.prefix
             },
         };
-        let plan = planner::plan(&planner::Ask {
-            items: &self.items,
-            turn: current.map_or(0, |current| current.items.start + 1),
-            turns: u32::try_from(self.turns.exchanges.len()).unwrap_or(u32::MAX),
-            price: job.model.price.unwrap_or(UNPRICED),
-            prefix,
-            anew: &anew,
-            limit: job.limit,
-            marks: job.policy.marks,
-            last,
-            now_ms: job.known.now_ms,
-            margin_milli: margin,
-        });
+        let plan_of = |anew: &[Anew<'_>]| {
+            planner::plan(&planner::Ask {
+                items: &self.items,
+                turn: current.map_or(0, |current| current.items.start + 1),
+                turns: u32::try_from(self.turns.exchanges.len()).unwrap_or(u32::MAX),
+                price: job.model.price.unwrap_or(UNPRICED),
+                prefix,
+                anew,
+                limit: job.limit,
+                marks: job.policy.marks,
+                last,
+                now_ms: job.known.now_ms,
+                margin_milli: margin,
+            })
+        };
+        // All that there is room for, where that pays; less only where nothing else does.
+        let mut plan = plan_of(anew.get(..1).unwrap_or_default());
+        if plan.why == Why::Whole {
+            plan = plan_of(&anew);
+        }
         let keep = self.by_exchange(&plan.keep);
         let note = match (plan.why, plan.anew) {
             (Why::Whole, _) => None,
@@ -870,12 +878,18 @@ impl<'a> Conversation<'a> {
             budget /= 2;
         };
         // What is needed is not all that there is room for, or every turn would choose anew.
-        let (keep, needed) = (kept(budget), kept(budget / NEEDED));
+        let (keep, less) = (kept(budget), kept(budget / NEEDED));
+        // What fills a gap in the one may have no room in the other.
+        let needed: Vec<bool> = keep
+            .iter()
+            .zip(&less)
+            .map(|(one, other)| *one && *other)
+            .collect();
         let by_item = self.by_item(&needed);
         for (item, needed) in self.items.iter_mut().zip(by_item) {
             item.needed = needed;
         }
-        vec![keep, needed]
+        vec![keep, less]
     }
 
     /// An exchange of the past, as far as the choice needs it.
