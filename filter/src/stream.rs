@@ -72,7 +72,7 @@ struct Inner {
     call: Option<u32>,
     /// The answer to the second attempt of the request that is waited for.
     attempt: Option<u32>,
-    /// The request's headers as it went out, where it may go out once more.
+    /// The request's headers as it goes upstream, where it may go there once more.
     kept: Vec<(String, String)>,
     /// The client said how long its body is, so that a new body needs a new length.
     has_length: bool,
@@ -180,6 +180,10 @@ impl Inner {
                 Effect::KeepRequest => {
                     ("keep", request_headers().map(|headers| self.kept = headers))
                 }
+                Effect::Relay(relay) => (
+                    "set_body",
+                    self.replace_request_body(&relay.frame(&self.kept)),
+                ),
                 Effect::Attempt {
                     cluster,
                     timeout_ms,

@@ -44,6 +44,9 @@ pub mod header {
     /// Request, from a filter to itself over the sidecar: it is an attempt of [`crate::RelayRequest`],
     /// to be sent as it is. Answer, from the sidecar: the number of the attempt that it is of, from 0.
     pub const ATTEMPT: &str = "x-sluice-attempt";
+    /// Request, towards Envoy's router: it goes to the sidecar's [`crate::path::RELAY`]. Only a filter
+    /// can have set it: a stranger's is removed.
+    pub const RELAY: &str = "x-sluice-relay";
     /// Request: what the answer is built on, comma-separated, so that it can be invalidated by it.
     pub const TAGS: &str = "x-sluice-tags";
     /// Request: the prompt template that a trusted caller asks for, by its name in the config.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use sluice_core::config::{Mode, Plan, RoutePlan, Trimming};
+use sluice_core::config::{Mode, Plan, RoutePlan, Streams, Trimming};
 use sluice_core::policy::trim::context::Rank;
 
 use document::Document;
@@ -159,32 +159,36 @@ impl Config {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.plan.warnings.clone();
-        if self.serve.semantic.is_some() {
-            return warnings;
-        }
         let any = |asks: fn(&RoutePlan) -> bool| {
             let routes = self.plan.routes.iter().map(|(_, route)| route);
             std::iter::once(&self.plan.default).chain(routes).any(asks)
         };
-        if any(|route| route.cache.mode != Mode::Off && route.cache.semantic.is_some()) {
-            warnings.push(
+        let mut warn = |warning: &str| warnings.push(warning.to_owned());
+        let model = self.serve.semantic.is_some();
+        if !model && any(|route| route.cache.mode != Mode::Off && route.cache.semantic.is_some()) {
+            warn(
                 "cache.semantic: without serve.semantic the sidecar has no model to compare \
-                 questions by, and all of them are misses"
-                    .to_owned(),
+                 questions by, and all of them are misses",
             );
         }
-        if any(|route| route.trim.mode != Mode::Off && ranks_by_meaning(&route.trim)) {
-            warnings.push(
+        if !model && any(|route| route.trim.mode != Mode::Off && ranks_by_meaning(&route.trim)) {
+            warn(
                 "trim.context.rank: without serve.semantic the sidecar has no model to compare \
-                 chunks by, and words rank them"
-                    .to_owned(),
+                 chunks by, and words rank them",
             );
         }
-        if any(|route| route.trim.mode != Mode::Off && compares_the_past(&route.trim)) {
-            warnings.push(
+        if self.serve.relay.is_none()
+            && any(|route| route.trim.mode != Mode::Off && relays(&route.trim))
+        {
+            warn(
+                "trim.retry.streams: without serve.relay the sidecar sends nothing, and each trimmed \
+                 stream goes out untrimmed after a call in vain",
+            );
+        }
+        if !model && any(|route| route.trim.mode != Mode::Off && compares_the_past(&route.trim)) {
+            warn(
                 "trim.history.embeddings: without serve.semantic the sidecar has no model to \
-                 compare the past by, and words decide alone"
-                    .to_owned(),
+                 compare the past by, and words decide alone",
             );
         }
         warnings
@@ -195,6 +199,12 @@ impl Config {
 fn compares_the_past(trim: &Trimming) -> bool {
     let history = trim.history.as_ref();
     history.is_some_and(|history| history.embeddings_ms.is_some())
+}
+
+/// Whether streams are to go through the sidecar.
+fn relays(trim: &Trimming) -> bool {
+    let retry = trim.retry.as_ref();
+    retry.is_some_and(|retry| retry.streams == Streams::Relay)
 }
 
 /// Whether chunks are to be ranked by meaning alone: a mix takes what there is.

@@ -25,6 +25,7 @@ route:
     - {name: large, model: gpt-4o}
 trim:
   mode: dry
+  retry: {cluster: sluice_self, timeout: 120s, streams: relay}
   input_tokens: {limit: 8_000, tenants: {acme: 4000}}
   context:
     markers: [{tag: document}, {list: {after: "Sources:"}}]

@@ -347,6 +347,25 @@ fn questions_that_nobody_can_compare_are_warned_of() {
 }
 
 #[test]
+fn streams_that_nobody_relays_are_warned_of() {
+    let warned = |more: &str| {
+        let text = format!("sidecar: {{cluster: s, secret: x}}\n{more}");
+        let warnings = parse(&text, false, &env).unwrap().warnings();
+        warnings.iter().any(|it| it.contains("trim.retry.streams"))
+    };
+    let trim = "trim: {retry: {cluster: self, streams: relay}}";
+    assert!(warned(trim));
+    for quiet in [
+        trim.replace("relay", "callout"),
+        trim.replace(", streams: relay", ""),
+        trim.replace("trim: {", "trim: {mode: off, "),
+        format!("{trim}\nserve: {{relay: {{url: 'http://127.0.0.1:80'}}}}"),
+    ] {
+        assert!(!warned(&quiet), "{quiet}");
+    }
+}
+
+#[test]
 fn chunks_that_nobody_can_rank_by_meaning_are_warned_of() {
     let warned = |trim: &str| {
         let text = format!("sidecar: {{cluster: s, secret: x}}\n{trim}");

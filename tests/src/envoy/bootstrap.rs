@@ -71,18 +71,15 @@ pub(super) fn own_endpoint(at: Option<SocketAddr>) -> Value {
 
 /// The listener, as a discovery response.
 pub(super) fn listener(options: &Options, wasm: Option<&Path>, access_log: &Path) -> Value {
-    let mut routes: Vec<Value> = options
-        .tiers
-        .keys()
-        .map(|tier| {
-            let header = json!({"name": "x-sluice-tier", "string_match": {"exact": tier}});
-            route(
-                &json!({"prefix": "/", "headers": [header]}),
-                &cluster_of(tier),
-                &options.tiers[tier],
-            )
-        })
-        .collect();
+    let mut routes = vec![relay_route()];
+    routes.extend(options.tiers.keys().map(|tier| {
+        let header = json!({"name": "x-sluice-tier", "string_match": {"exact": tier}});
+        route(
+            &json!({"prefix": "/", "headers": [header]}),
+            &cluster_of(tier),
+            &options.tiers[tier],
+        )
+    }));
     routes.push(route(&json!({"prefix": "/"}), DEFAULT, &options.upstream));
     let mut filters = Vec::new();
     if let (Some(config), Some(wasm)) = (&options.filter, wasm) {
@@ -123,6 +120,15 @@ pub(super) fn listener(options: &Options, wasm: Option<&Path>, access_log: &Path
 
 fn cluster_of(tier: &str) -> String {
     format!("provider_{tier}")
+}
+
+/// What the filter has the sidecar relay.
+fn relay_route() -> Value {
+    let header = json!({"name": "x-sluice-relay", "string_match": {"exact": "1"}});
+    json!({
+        "match": {"path": "/v1/relay", "headers": [header]},
+        "route": {"cluster": SIDECAR, "timeout": "0s"},
+    })
 }
 
 fn route(matches: &Value, cluster: &str, upstream: &Upstream) -> Value {

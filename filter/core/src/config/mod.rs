@@ -17,10 +17,10 @@ use std::fmt::{self, Write};
 
 pub use plan::{
     Backoff, BudgetRule, Caching, ClaimPath, Guard, HashKey, History, Identity, InputLimit, Limits,
-    Loopback, Matcher, Misses, Model, Plan, Prefix, PrefixCache, Price, Reserve, RoutePlan,
+    Loopback, Matcher, Misses, Model, Plan, Prefix, PrefixCache, Price, Reserve, Retry, RoutePlan,
     Routing, Sidecar, Source, Spend, Tier, Trimming, Trust,
 };
-pub use raw::{Keep, Mode, OnFailure, OverSpend, Per, RouteKind, Scope};
+pub use raw::{Keep, Mode, OnFailure, OverSpend, Per, RouteKind, Scope, Streams};
 pub use read::without_secret;
 
 /// One thing that is wrong with a config.

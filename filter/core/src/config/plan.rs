@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use sluice_wire::{Auto, Over, Unit, Usage, Usd, Window};
 
-use super::raw::{Keep, Mode, OnFailure, OverSpend, Per, RouteKind, Scope};
+use super::raw::{Keep, Mode, OnFailure, OverSpend, Per, RouteKind, Scope, Streams};
 use crate::exchange::Headers;
 use crate::policy::trim::context;
 use crate::policy::trim::system::SystemPrompt;
@@ -427,7 +427,7 @@ pub struct Trimming {
     pub template: Option<Arc<Template>>,
     /// Where a request goes once more, as it was, when upstream refuses it trimmed; None: the refusal
     /// stands.
-    pub retry: Option<Loopback>,
+    pub retry: Option<Retry>,
     /// How the system prompt is shortened.
     pub system: Option<SystemPrompt>,
     /// What stays of a conversation's past; None: all of it.
@@ -557,6 +557,15 @@ pub struct Loopback {
     pub cluster: String,
     /// Longest time that it may take.
     pub timeout_ms: u32,
+}
+
+/// How a trimmed request that upstream refuses goes once more as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// How it goes by a call.
+    pub by: Loopback,
+    /// What sends those that ask for a stream.
+    pub streams: Streams,
 }
 
 /// What holds spending where caches fail or hit rates collapse.

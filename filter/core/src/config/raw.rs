@@ -217,7 +217,7 @@ pub(crate) struct Trimming {
     pub(crate) system: Option<System>,
     pub(crate) history: Option<History>,
     pub(crate) marks: Option<Mode>,
-    pub(crate) retry: Option<Loopback>,
+    pub(crate) retry: Option<Retry>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -419,6 +419,26 @@ pub(crate) struct Negative {
 pub(crate) struct Loopback {
     pub(crate) cluster: String,
     pub(crate) timeout: Option<Millis>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping")]
+pub(crate) struct Retry {
+    pub(crate) cluster: String,
+    pub(crate) timeout: Option<Millis>,
+    #[serde(default)]
+    pub(crate) streams: Streams,
+}
+
+/// What sends a trimmed request once more that upstream refuses, where it asks for a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Streams {
+    /// The filter, by a call: the answer comes in one piece.
+    #[default]
+    Callout,
+    /// The sidecar: the answer comes as it is made.
+    Relay,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -775,6 +775,47 @@ fn a_route_of_searches_caches_and_has_no_lever_that_asks_for_a_model() {
 }
 
 #[test]
+fn a_refused_request_goes_once_more_by_a_call_unless_the_sidecar_is_to_relay_streams() {
+    let retry = |text: &str| {
+        let plan = parse(&format!(r#"{{"trim": {{"retry": {text}}}}}"#)).unwrap();
+        (plan.default.trim.retry.unwrap(), plan.warnings)
+    };
+    let (plain, warnings) = retry(r#"{"cluster": "self"}"#);
+    assert_eq!(plain.streams, Streams::Callout);
+    assert_eq!(
+        (plain.by.cluster.as_str(), plain.by.timeout_ms),
+        ("self", 120_000)
+    );
+    let unsealed = |warnings: &[String]| warnings.iter().any(|it| it.contains("sidecar.secret"));
+    assert!(
+        unsealed(&warnings),
+        "nobody would believe the second request"
+    );
+    let (relayed, _) = retry(r#"{"cluster": "self", "timeout": "9s", "streams": "relay"}"#);
+    assert_eq!(
+        (relayed.streams, relayed.by.timeout_ms),
+        (Streams::Relay, 9_000)
+    );
+    let secret =
+        r#"{"sidecar": {"cluster": "s", "secret": "x"}, "trim": {"retry": {"cluster": "self"}}}"#;
+    assert!(!unsealed(&parse(secret).unwrap().warnings));
+    for (text, path) in [
+        (r#"{"cluster": ""}"#, "trim.retry.cluster"),
+        (
+            r#"{"cluster": "self", "timeout": "1ms"}"#,
+            "trim.retry.timeout",
+        ),
+        (
+            r#"{"cluster": "self", "streams": "sidecar"}"#,
+            "trim.retry.streams",
+        ),
+    ] {
+        let found = faults(&format!(r#"{{"trim": {{"retry": {text}}}}}"#));
+        assert_eq!(found[0].0, path, "{text}");
+    }
+}
+
+#[test]
 fn requests_wait_for_their_turn_only_where_a_guard_is_on_that_holds_them() {
     for (config, queues) in [
         ("{}", false),

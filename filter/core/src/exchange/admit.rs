@@ -603,9 +603,7 @@ impl Exchange {
         let chosen = facts.chosen;
         let option = facts.options.get_mut(chosen);
         let body = option.and_then(|option| option.body.take());
-        if let Some(body) = part.or(body) {
-            effects.list.push(Effect::ReplaceRequestBody(body));
-        }
+        let body = part.or(body);
         let on = facts.route(&vm.plan).route.mode == Mode::On;
         if let Some(tier) = facts.tier(&vm.plan).filter(|_| on) {
             // Whatever came under these names was removed with the headers.
@@ -620,6 +618,15 @@ impl Exchange {
         }
         if facts.untrimmed.is_some() {
             effects.list.push(Effect::KeepRequest);
+        }
+        if let Some(body) = body {
+            match facts.relay(&body, now_ns, vm) {
+                Some(relay) => {
+                    facts.relayed = true;
+                    effects.relay(relay, vm);
+                }
+                None => effects.list.push(Effect::ReplaceRequestBody(body)),
+            }
         }
         effects.list.push(Effect::ResumeRequest);
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use sluice_wire::Settle;
 
 use super::facts::Facts;
-use super::{Label, Vm};
+use super::{Label, Relay, Vm};
 use crate::coding::Unreadable;
 use crate::formats::{ApiError, Format};
 
@@ -66,7 +66,7 @@ pub enum Effect {
         /// Headers to add; those of ours were removed.
         headers: Vec<(&'static str, String)>,
     },
-    /// Keep the request's headers as they are now, for [`Effect::Attempt`].
+    /// Keep the request's headers as they are now, for [`Effect::Relay`] and [`Effect::Attempt`].
     KeepRequest,
     /// Send the kept request, with another body, to a cluster that is this Envoy's own listener, and
     /// tell the answer as [`Event::Attempt`](super::Event::Attempt).
@@ -80,6 +80,8 @@ pub enum Effect {
         /// The body.
         body: Vec<u8>,
     },
+    /// Replace the request body with the frame of this relay, made of the kept headers.
+    Relay(Relay),
     /// Answer the client from here. What upstream said, if anything, is not told.
     Respond {
         /// HTTP status.

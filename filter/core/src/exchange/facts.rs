@@ -118,6 +118,8 @@ pub(super) struct Facts {
     pub(super) audit: Option<Audit>,
     /// The request as it would have gone out untrimmed, in case upstream refuses it trimmed.
     pub(super) untrimmed: Option<Held>,
+    /// It went to the sidecar's relay, and not upstream.
+    pub(super) relayed: bool,
     /// What trimming knows and did.
     pub(super) trim: Trim,
     /// What the answer is built on.
@@ -298,6 +300,7 @@ impl Facts {
             spare: None,
             audit: None,
             untrimmed: None,
+            relayed: false,
             trim: Trim::default(),
             tags: Vec::new(),
             guarded: Guarded::default(),

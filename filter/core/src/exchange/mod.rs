@@ -23,6 +23,7 @@ mod inputs;
 mod joining;
 mod names;
 mod refresh;
+mod relay;
 mod request;
 mod response;
 mod retry;
@@ -34,6 +35,7 @@ mod vm;
 pub use effect::{Effect, Effects, Flow, Header, Metric, ReplyStatus};
 pub use event::{Event, Headers, Host};
 pub use names::{Label, metric_name};
+pub use relay::Relay;
 pub use vm::Vm;
 
 use facts::Facts;

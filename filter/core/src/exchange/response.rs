@@ -50,6 +50,12 @@ impl Exchange {
             }
             return;
         };
+        if facts.relayed && self.relay_failed(headers, now_ns, vm, effects) {
+            return;
+        }
+        let Some(facts) = self.facts.as_mut() else {
+            return;
+        };
         facts.status = status(headers);
         facts.hear((facts.status, retry_after_ns(headers)), vm, now_ns);
         // What was to be audited is as good as ever, whatever upstream has against the request.
@@ -156,6 +162,8 @@ impl Exchange {
         match self.phase {
             Phase::Held => self.held_body(chunk, (end_of_stream, now_ns), vm, effects),
             Phase::Streaming => self.streaming_body(chunk, end_of_stream, vm, effects),
+            // The relay's error stays where it is until there is an answer to take its place.
+            Phase::Attempted => effects.flow = Flow::Pause,
             _ => {}
         }
     }

@@ -4,6 +4,7 @@
 //! that is this Envoy's own listener, so that the route, its credentials and its host rewrites are its
 //! lot as they were the first time; the answer takes the refusal's place. A streamed answer comes in
 //! one piece then: a call has no streams, and holding the rare refused one costs the others nothing.
+//! Where that is not good enough, such a request goes to the sidecar (`relay.rs`).
 //!
 //! That request carries a sealed header: this filter, on that listener, lets it pass as it is.
 
@@ -30,6 +31,13 @@ impl Vm {
             (age_us <= OLDEST_US).then_some(())
         };
         sealed().is_some()
+    }
+
+    /// What makes a request an attempt, as [`header::ATTEMPT`] carries it; None without a secret.
+    pub(super) fn attempt_seal(&self, now_ns: u64) -> Option<String> {
+        let moment = (now_ns / 1000).to_string();
+        let seal = self.seal_of(&what(&moment))?;
+        Some(format!("{moment}:{seal}"))
     }
 }
 
@@ -64,6 +72,22 @@ impl Exchange {
         vm: &mut Vm,
         effects: &mut Effects,
     ) -> bool {
+        let Some(facts) = self.facts.as_mut() else {
+            return false;
+        };
+        if facts.untrimmed.is_some() && !refusal::blames_messages(facts.status, body) {
+            facts.untrimmed = None;
+        }
+        self.send_untrimmed(now_ns, vm, effects)
+    }
+
+    /// Sends the untrimmed request, where it is held. Says whether it does.
+    pub(super) fn send_untrimmed(
+        &mut self,
+        now_ns: u64,
+        vm: &mut Vm,
+        effects: &mut Effects,
+    ) -> bool {
         let plan = vm.plan.clone();
         let Some(facts) = self.facts.as_mut() else {
             return false;
@@ -71,20 +95,16 @@ impl Exchange {
         let Some(untrimmed) = facts.untrimmed.take() else {
             return false;
         };
-        if !refusal::blames_messages(facts.status, body) {
-            return false;
-        }
         let Some(retry) = &facts.route(&plan).trim.retry else {
             return false;
         };
-        let moment = (now_ns / 1000).to_string();
-        let Some(seal) = vm.seal_of(&what(&moment)) else {
+        let Some(seal) = vm.attempt_seal(now_ns) else {
             return false;
         };
         effects.list.push(Effect::Attempt {
-            cluster: retry.cluster.clone(),
-            timeout_ms: retry.timeout_ms,
-            headers: vec![(header::ATTEMPT, format!("{moment}:{seal}"))],
+            cluster: retry.by.cluster.clone(),
+            timeout_ms: retry.by.timeout_ms,
+            headers: vec![(header::ATTEMPT, seal)],
             body: untrimmed.to_vec(),
         });
         self.phase = Phase::Attempted;

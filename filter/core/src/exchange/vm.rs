@@ -105,6 +105,12 @@ impl Vm {
         }
     }
 
+    /// Whether there is a sidecar, and nothing is known against it.
+    pub(super) fn sidecar_is_well(&self) -> bool {
+        let sidecar = self.plan.sidecar.as_ref();
+        sidecar.is_some_and(|sidecar| self.breaker.is_closed(sidecar))
+    }
+
     /// To be called now and then: keeps what the guard counts for requests that last, and knows of
     /// what others spend.
     pub fn tick(&mut self, host: &mut dyn Host) {
@@ -138,7 +144,7 @@ pub(super) struct Breaker {
 impl Breaker {
     /// Whether to ask now.
     pub(super) fn allows(&mut self, sidecar: &Sidecar, now_ns: u64) -> bool {
-        if self.failures < sidecar.breaker_failures {
+        if self.is_closed(sidecar) {
             return true;
         }
         if now_ns < self.closed_again_ns || self.probing {
@@ -146,6 +152,11 @@ impl Breaker {
         }
         self.probing = true;
         true
+    }
+
+    /// Whether it lets everything through.
+    fn is_closed(&self, sidecar: &Sidecar) -> bool {
+        self.failures < sidecar.breaker_failures
     }
 
     pub(super) fn succeeded(&mut self) {

@@ -70,7 +70,7 @@ impl Lower<'_> {
         let refresh = raw
             .refresh
             .as_ref()
-            .map(|raw| self.loopback(&format!("{path}.refresh"), raw));
+            .map(|raw| self.loopback(&format!("{path}.refresh"), &raw.cluster, raw.timeout));
         let semantic = raw
             .semantic
             .as_ref()

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use self::routes::Levers;
 use super::Fault;
 use super::plan::{Loopback, Plan};
-use super::raw::{self, Mode};
+use super::raw::Mode;
 use super::read::Config;
 use super::values::Millis;
 use crate::policy::trim::template::Template;
@@ -124,8 +124,8 @@ impl Lower<'_> {
     }
 
     /// A cluster that is this Envoy's own listener.
-    fn loopback(&mut self, path: &str, raw: &raw::Loopback) -> Loopback {
-        if raw.cluster.is_empty() {
+    fn loopback(&mut self, path: &str, cluster: &str, timeout: Option<Millis>) -> Loopback {
+        if cluster.is_empty() {
             self.fault(
                 &format!("{path}.cluster"),
                 "found nothing, expected the name of an Envoy cluster",
@@ -133,8 +133,8 @@ impl Lower<'_> {
         }
         let path = format!("{path}.timeout");
         Loopback {
-            cluster: raw.cluster.clone(),
-            timeout_ms: self.within(&path, raw.timeout, 120_000, 100..=3_600_000) as u32,
+            cluster: cluster.to_owned(),
+            timeout_ms: self.within(&path, timeout, 120_000, 100..=3_600_000) as u32,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Lower;
-use crate::config::plan::{History, InputLimit, Trimming};
+use crate::config::plan::{History, InputLimit, Retry, Trimming};
 use crate::config::raw::{self, Mode};
 use crate::config::values::Count;
 
@@ -31,10 +31,10 @@ impl Lower<'_> {
                 .context
                 .as_ref()
                 .map(|context| self.context(&format!("{path}.context"), context)),
-            retry: raw
-                .retry
-                .as_ref()
-                .map(|raw| self.loopback(&format!("{path}.retry"), raw)),
+            retry: raw.retry.as_ref().map(|raw| Retry {
+                by: self.loopback(&format!("{path}.retry"), &raw.cluster, raw.timeout),
+                streams: raw.streams,
+            }),
             template: self.template_of(&format!("{path}.template"), raw.template.as_deref()),
             system: raw
                 .system

@@ -49,6 +49,10 @@ impl Lower<'_> {
             self.warnings
                 .push("trim.history.embeddings: there is no sidecar, so words decide alone".into());
         }
+        let sealed = raw.sidecar.as_ref().is_some_and(|it| it.secret.is_some());
+        if !sealed && plans().any(|plan| plan.trim.retry.is_some()) {
+            self.warnings.push("trim.retry: without sidecar.secret nothing tells a request that goes once more from a stranger's, so none goes".into());
+        }
         let stale_alone = |plan: &RoutePlan| {
             plan.cache.mode != Mode::Off
                 && plan.cache.stale_secs > 0

@@ -7,6 +7,7 @@ mod compressed;
 mod embeddings;
 mod guard;
 mod limits;
+mod relay;
 mod retrieval;
 mod routing;
 mod semantic;
