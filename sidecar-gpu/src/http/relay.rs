@@ -36,7 +36,9 @@ pub(super) async fn relay(State(app): State<Arc<App>>, request: Request) -> Resp
 
 async fn answer(app: &Arc<App>, request: Request) -> Result<(usize, Response), ApiError> {
     let (parts, body) = request.into_parts();
-    app.auth.filter(&parts.headers, &parts.extensions)?;
+    let now_ms = app.clock.now_ms();
+    app.auth
+        .relayed(&parts.headers, &parts.extensions, now_ms)?;
     body::check_version(&parts.headers)?;
     let Some(relay) = &app.relay else {
         let message = "this sidecar has no `serve.relay` to send requests to";

@@ -623,7 +623,7 @@ impl Exchange {
             match facts.relay(&body, now_ns, vm) {
                 Some(relay) => {
                     facts.relayed = true;
-                    effects.relay(relay, vm);
+                    effects.relay(relay);
                 }
                 None => effects.list.push(Effect::ReplaceRequestBody(body)),
             }

@@ -27,6 +27,7 @@ mod relay;
 mod request;
 mod response;
 mod retry;
+mod seal;
 #[cfg(test)]
 mod tests;
 mod trim;
@@ -36,6 +37,7 @@ pub use effect::{Effect, Effects, Flow, Header, Metric, ReplyStatus};
 pub use event::{Event, Headers, Host};
 pub use names::{Label, metric_name};
 pub use relay::Relay;
+pub use seal::Sealer;
 pub use vm::Vm;
 
 use facts::Facts;

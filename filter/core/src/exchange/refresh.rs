@@ -12,8 +12,6 @@ use crate::config::Mode;
 
 /// Oldest lease that is believed: the longest that a refresh may take, and clocks that differ.
 const OLDEST_US: u64 = 3_600_000_000;
-/// Hex digits of the seal: 128 bits.
-const SEAL: usize = 32;
 
 impl Vm {
     /// Whether an answer on this route can be refreshed behind the one that goes out.
@@ -45,14 +43,12 @@ impl Vm {
 
     /// What only a filter that knows the sidecar's secret can put beside `what`; None without one.
     pub(super) fn seal_of(&self, what: &str) -> Option<String> {
-        let hash = blake3::keyed_hash(&self.seal?, what.as_bytes());
-        Some(hash.to_hex()[..SEAL].to_owned())
+        Some(self.seal?.seal(what))
     }
 
-    /// Whether `seal` is the one of `what`, compared in time that does not depend on where they differ.
+    /// Whether `seal` is the one of `what`.
     pub(super) fn sealed(&self, what: &str, seal: &str) -> bool {
-        let own = self.seal_of(what);
-        own.is_some_and(|own| blake3::hash(own.as_bytes()) == blake3::hash(seal.as_bytes()))
+        self.seal.is_some_and(|sealer| sealer.is(what, seal))
     }
 }
 

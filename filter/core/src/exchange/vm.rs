@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::conversations::Conversations;
 use super::names::Names;
+use super::seal::Sealer;
 use super::{Host, Phase};
 use crate::coding::{self, Memory};
 use crate::config::{Plan, Sidecar};
@@ -50,7 +51,7 @@ pub struct Vm {
     /// Requests upstream and the rate of spending, by index of the route.
     pub(super) guards: FxHashMap<Option<usize>, RouteGuard>,
     /// Proves to a filter of ours that a request to refresh comes from one.
-    pub(super) seal: Option<[u8; 32]>,
+    pub(super) seal: Option<Sealer>,
     /// Sets this VM's request ids apart from every other VM's.
     pub(super) salt: Option<[u8; 32]>,
 }
@@ -66,8 +67,7 @@ impl Vm {
             .sidecar
             .as_ref()
             .and_then(|sidecar| sidecar.secret.as_ref());
-        let seal =
-            secret.map(|secret| blake3::derive_key("sluice 2026 lease header", secret.as_bytes()));
+        let seal = secret.map(|secret| Sealer::new(secret));
         Vm {
             terms: TermMemory::default(),
             digests: DigestMemory::default(),

@@ -78,12 +78,14 @@ fn a_trimmed_stream_goes_to_the_relay_with_both_bodies_and_the_headers_it_would_
     assert_eq!(sent.new_body(), None, "the frame is the body");
     for (name, value) in [
         (":path", "/v1/relay"),
-        ("authorization", "Bearer s"),
         ("x-sluice-relay", "1"),
         ("x-sluice-wire", &sluice_wire::VERSION.to_string()),
     ] {
         assert_eq!(sent.set(name), Some(value), "{name}");
     }
+    let token = sent.set("authorization").unwrap().strip_prefix("Bearer ");
+    let now_us = run.world.now_ns / 1000;
+    assert!(Sealer::new("s").is_relay_token(token.unwrap(), now_us));
     let at = |wanted: &dyn Fn(&Effect) -> bool| sent.list.iter().position(wanted).unwrap();
     let (kept, framed, path) = (
         at(&|effect| *effect == Effect::KeepRequest),
