@@ -44,6 +44,9 @@ impl Exchange {
             phase,
             Phase::Asked | Phase::Waiting | Phase::Queued | Phase::Retrying
         );
+        if phase == Phase::Attempted {
+            facts.leave_attempt();
+        }
         let estimated = facts.estimate_usage(sent, vm);
         let whole =
             !facts.cache.answers() && facts.cache != CacheResult::Partial && facts.is_as_measured();

@@ -166,6 +166,14 @@ impl Exchange {
 }
 
 impl Facts {
+    /// The client left before the second attempt was answered. That the first was refused is not all
+    /// there is to book: upstream is at work on the request as it came.
+    pub(super) fn leave_attempt(&mut self) {
+        self.untrim();
+        self.status = 0;
+        self.outcome = Outcome::Aborted;
+    }
+
     /// Reads a whole answer; the stream to show, where something in it is to be hidden.
     fn read_attempt(
         &mut self,

@@ -419,6 +419,7 @@ impl Effects {
         let how = match (mode, trimmed.why) {
             (Mode::Dry, _) => "dry",
             _ if trimmed.after >= trimmed.before => "whole",
+            _ if trimmed.kept.is_none() => "texts",
             (_, Some(Why::Whole) | None) => "texts",
             (_, Some(Why::Extended)) => "extended",
             (_, Some(Why::Mended)) => "mended",

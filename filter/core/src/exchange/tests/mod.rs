@@ -14,6 +14,7 @@ mod semantic;
 mod settling;
 mod sidecar;
 mod trim;
+mod trimming;
 
 use std::collections::HashMap;
 use std::rc::Rc;

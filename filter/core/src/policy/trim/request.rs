@@ -726,8 +726,7 @@ impl<'a> Conversation<'a> {
         client: &Counted<'_, 'a>,
         outgoing: &Counted<'_, '_>,
     ) -> Option<Conversation<'a>> {
-        let stay = job.policy.history.as_ref().map(stay_of).unwrap_or_default();
-        let turns = Turns::of(client.request, job.format, stay)?;
+        let turns = whole_turns(job, client.request)?;
         let own = pieces(&turns.items, client)?;
         let edited = match std::ptr::eq(client, outgoing) {
             true => None,
@@ -766,8 +765,12 @@ impl<'a> Conversation<'a> {
         last: Option<&Sent>,
         memories: &mut Memories<'_>,
     ) -> (Self, Decided) {
-        let fresh: Vec<Fresh> = self
-            .fresh(job, known, memories)
+        let mut selections = self.fresh(job, known, memories);
+        if selections.is_empty() && self.is_edited() {
+            // All of it, with its texts edited.
+            selections.push(vec![true; self.turns.past().len()]);
+        }
+        let fresh: Vec<Fresh> = selections
             .into_iter()
             .map(|keep| {
                 let note = self.note(job, &keep, memories);
@@ -903,6 +906,12 @@ impl<'a> Conversation<'a> {
         }
     }
 
+    /// Whether a text of what stays is another than the client's.
+    fn is_edited(&self) -> bool {
+        let mut items = self.items.iter();
+        items.any(|item| item.sent_digest != item.digest)
+    }
+
     /// Whether the client marked something of an exchange for the provider's cache.
     fn is_marked(&self, exchange: &Exchange) -> bool {
         let own = self.items.iter().skip(exchange.items.start + 1);
@@ -1008,6 +1017,20 @@ fn gaps(keep: &[bool]) -> usize {
     let follows = keep.iter().zip(keep.iter().skip(1));
     let first = keep.first().is_some_and(|keep| !keep);
     usize::from(first) + follows.filter(|(one, next)| **one && !**next).count()
+}
+
+/// The turns of the request with nothing left out. The pins are gone from it: what stays for them is
+/// told by the client's own.
+fn whole_turns<'a>(job: &Job<'_>, whole: &Request<'a>) -> Option<Turns<'a>> {
+    let stay = job.policy.history.as_ref().map(stay_of).unwrap_or_default();
+    let mut turns = Turns::of(whole, job.format, stay)?;
+    if !std::ptr::eq(whole.body, job.request.body)
+        && let Some(own) = Turns::of(job.request, job.format, stay)
+    {
+        let both = turns.exchanges.iter_mut().zip(&own.exchanges);
+        both.for_each(|(exchange, own)| exchange.must |= own.must);
+    }
+    Some(turns)
 }
 
 /// The body without what is left out.
