@@ -9,6 +9,7 @@ mod chunks;
 mod dollars;
 mod dry;
 mod history;
+mod levers;
 mod limits;
 mod retry;
 mod templates;

@@ -1,12 +1,17 @@
 //! What upstream refuses for what was left out goes out once more as it came.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use serde_json::{Value, json};
-use sluice_tests::client::Answer;
+use sluice_tests::client::{Answer, Client};
 use sluice_tests::conversations::Conversation;
+use sluice_tests::process::eventually;
 use sluice_tests::provider::{Fault, Provider, Seen};
 use sluice_tests::requests::{Api, CHAT};
 use sluice_tests::stack::{Setup, Stack, caching, merge, tiers};
 use sluice_wire::Outcome;
+use tokio::task::JoinSet;
 
 use super::{TALKING, booked, left_out, messages, post, relevant, sent, trimming, turn};
 
@@ -114,7 +119,7 @@ async fn goes_out_again(api: Api, stream: bool) {
     );
     // It is what the request as it came is answered.
     stack.provider().heal();
-    let direct = sluice_tests::client::Client::new(stack.provider().url());
+    let direct = Client::new(stack.provider().url());
     let direct = direct.post(api.path, &body).await.unwrap();
     assert_eq!(answer.said(), direct.said(), "{what}");
 }
@@ -238,4 +243,151 @@ async fn the_second_attempt_takes_the_tiers_way_too_and_its_answer_is_cached() {
 
 fn left_out_of(answer: &Answer) -> Option<&str> {
     answer.header("x-sluice-tokens-trimmed")
+}
+
+/// A refusal of the first request, and what happens to the second.
+fn refuse_first_then(provider: &Provider, then: Fault) {
+    provider.fault(Fault {
+        messages_below: Some(1000),
+        ..Fault::default()
+    });
+    provider.fault(then);
+}
+
+#[tokio::test]
+async fn what_the_second_attempt_is_answered_is_the_answer_also_where_it_is_an_error() {
+    let mut setup = retrying("sluice_self");
+    let retry = json!({"trim": {"retry": {"timeout": "1s"}}});
+    merge(&mut setup.config, retry);
+    let stack = Stack::start(setup).await.unwrap();
+    let status = |status| Fault {
+        status: Some(status),
+        ..Fault::default()
+    };
+    let silent = Fault {
+        hang: true,
+        ..Fault::default()
+    };
+    for (at, (fault, told)) in [(status(429), 429), (status(500), 500), (silent, 504)]
+        .into_iter()
+        .enumerate()
+    {
+        let stream = at % 2 == 1;
+        refuse_first_then(stack.provider(), fault);
+        let answer = send(&stack, CHAT, &request(CHAT, stream)).await;
+        assert_eq!(answer.status, told, "{}", answer.text());
+        let waits = answer.header("retry-after");
+        assert_eq!(waits, (told == 429).then_some("2"));
+        let record = booked(&stack, at + 1).await.pop().unwrap();
+        assert_eq!(
+            (record.status, record.outcome),
+            (told, Outcome::UpstreamError)
+        );
+        assert_eq!((record.cost.unwrap().0, record.saved.trim.0), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn where_the_second_answer_breaks_off_the_refusal_stands() {
+    let stack = Stack::start(retrying("sluice_self")).await.unwrap();
+    let broken = Fault {
+        reset_after_chunks: Some(2),
+        ..Fault::default()
+    };
+    refuse_first_then(stack.provider(), broken);
+    let refused = send(&stack, CHAT, &request(CHAT, true)).await;
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    let told = refused.json()["error"]["message"].to_string();
+    assert!(told.contains("tool_use"), "{told}");
+    booked(&stack, 1).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_it_goes_out_again_is_booked_once_and_owes_the_prompt() {
+    let stack = Stack::start(retrying("sluice_self")).await.unwrap();
+    refuse_first_then(
+        stack.provider(),
+        Fault {
+            hang: true,
+            ..Fault::default()
+        },
+    );
+    let client = stack.client();
+    let sent = client.request("POST", CHAT.path);
+    let sent = sent.header("content-type", "application/json");
+    let sent = sent.body(request(CHAT, false).to_string()).send();
+    let left = async {
+        let second = eventually(Duration::from_secs(20), async || {
+            match stack.provider().stats().http_requests {
+                2 => Ok(()),
+                count => Err(format!("{count} requests")),
+            }
+        });
+        second.await.unwrap();
+    };
+    tokio::select! {
+        _ = sent => unreachable!("nobody answers it"),
+        () = left => {}
+    }
+    let record = stack.settled(1).await.unwrap().pop().unwrap();
+    assert_eq!(
+        (record.status, record.outcome),
+        (0, Outcome::Aborted),
+        "{record:?}"
+    );
+    assert!(record.estimated && record.usage.prompt > 5000, "{record:?}");
+    assert!(
+        record.cost.unwrap().0 > 0 && record.saved.trim.0 == 0,
+        "{record:?}"
+    );
+    stack.check_no_trap().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_that_are_refused_at_once_all_go_out_again() {
+    let stack = Stack::start(retrying("sluice_self")).await.unwrap();
+    refuse_below(stack.provider(), messages(&request(CHAT, false)).len());
+    let mut tasks = JoinSet::new();
+    for number in 0..60 {
+        let client = stack.client();
+        tasks.spawn(async move {
+            let mut body = request(CHAT, number % 2 == 1);
+            body["user"] = json!(format!("user-{number}"));
+            let answer = client.post(CHAT.path, &body).await.unwrap();
+            (answer.status, left_out(&answer), answer.said())
+        });
+    }
+    let mut said = BTreeSet::new();
+    while let Some(answer) = tasks.join_next().await {
+        let (status, left_out, text) = answer.unwrap();
+        assert_eq!((status, left_out), (200, 0));
+        said.insert(text);
+    }
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!(stack.provider().stats().http_requests, 120);
+    booked(&stack, 60).await;
+}
+
+#[tokio::test]
+async fn a_long_body_goes_out_again_whole() {
+    let stack = Stack::start(retrying("sluice_self")).await.unwrap();
+    let mut body = request(CHAT, false);
+    // The model's window is long enough.
+    body["model"] = json!("gpt-4.1-mini");
+    let filler = "All work and no play makes Jack a dull boy. ".repeat(700);
+    for message in body["messages"].as_array_mut().unwrap().iter_mut().skip(1) {
+        if message["role"] == "assistant" && message["content"].is_string() {
+            message["content"] = json!(format!(
+                "{} {filler}{filler}{filler}{filler}",
+                message["content"]
+            ));
+        }
+    }
+    assert!(body.to_string().len() > 3_000_000);
+    refuse_below(stack.provider(), messages(&body).len());
+    let answer = post(&stack.client(), CHAT, &body).await;
+    assert_eq!(left_out(&answer), 0);
+    let [_, second] = two(stack.provider());
+    assert_eq!(second.body, body.to_string());
+    booked(&stack, 1).await;
 }
