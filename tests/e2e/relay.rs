@@ -93,9 +93,8 @@ fn messages(seen: &Seen) -> usize {
 fn saw_both(stack: &Stack, sent: &Value) {
     // The newest first.
     let seen = stack.provider().requests(2);
-    let [whole, trimmed] = &seen[..] else {
-        panic!("{seen:?}")
-    };
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    let (whole, trimmed) = (&seen[0], &seen[1]);
     assert!(messages(trimmed) < MESSAGES, "{trimmed:?}");
     assert_eq!(whole.json()["messages"], sent["messages"]);
     for seen in [trimmed, whole] {
