@@ -161,20 +161,17 @@ async fn a_state_that_is_too_long_or_nobodys_is_refused_with_the_fields_name() {
     let long = told((1, 1), 0, &"x".repeat(limit::STATE + 1));
     let mut nobodys = told((1, 1), 0, "x");
     nobodys.sent.as_mut().unwrap().conversation = "acme".to_owned();
-    for (settle, part) in [
-        (
-            long,
-            "items[0].sent.state: expected at most 1024 bytes, found 1025",
-        ),
-        (
-            nobodys,
-            "items[0].sent.conversation: expected 64 hex digits",
-        ),
-    ] {
+    let most = limit::STATE;
+    let too_long = format!(
+        "items[0].sent.state: expected at most {most} bytes, found {}",
+        most + 1
+    );
+    let unnamed = "items[0].sent.conversation: expected 64 hex digits".to_owned();
+    for (settle, part) in [(long, too_long), (nobodys, unnamed)] {
         let (status, text) = sidecar.try_settle(vec![settle], b"").await;
         let text = String::from_utf8_lossy(&text);
         assert_eq!(
-            (status.as_u16(), text.contains(part)),
+            (status.as_u16(), text.contains(&part)),
             (400, true),
             "{text}"
         );

@@ -378,7 +378,7 @@ fn what_the_page_says_to_write_is_taken() {
         .serve;
     assert_eq!(serve.semantic.unwrap().texts, 64 << 20);
     assert_eq!(serve.conversations, 32 << 20);
-    assert_eq!(serve.relay.unwrap().address.port(), 10001);
+    assert_eq!(serve.relay.unwrap().address.port(), 10000);
 }
 
 #[tokio::test]
