@@ -138,15 +138,20 @@ async fn a_refused_stream_goes_out_once_more_as_it_came() {
     }
 }
 
+/// A request is refused for its messages, in upstream's words.
+async fn is_refused(stack: &Stack, stream: bool) {
+    let refused = send(stack, CHAT, &request(CHAT, stream)).await;
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    let told = refused.json()["error"]["message"].to_string();
+    assert!(told.contains("tool_use"), "{told}");
+}
+
 #[tokio::test]
 async fn what_is_refused_as_it_came_too_is_refused_for_that() {
     let stack = Stack::start(retrying("sluice_self")).await.unwrap();
     refuse_below(stack.provider(), 1000);
     for (at, stream) in [false, true].into_iter().enumerate() {
-        let refused = send(&stack, CHAT, &request(CHAT, stream)).await;
-        assert_eq!(refused.status, 400, "{}", refused.text());
-        let told = refused.json()["error"]["message"].to_string();
-        assert!(told.contains("tool_use"), "{told}");
+        is_refused(&stack, stream).await;
         assert_eq!(stack.provider().stats().http_requests, 2 * (at as u64 + 1));
         let records = booked(&stack, at + 1).await;
         assert_eq!((records[at].status, records[at].saved.trim.0), (400, 0));
@@ -164,10 +169,7 @@ async fn without_a_way_to_send_it_again_the_refusal_stands() {
     let stack = Stack::start(retrying("nowhere")).await.unwrap();
     refuse_below(stack.provider(), 1000);
     for (at, stream) in [false, true].into_iter().enumerate() {
-        let refused = send(&stack, CHAT, &request(CHAT, stream)).await;
-        assert_eq!(refused.status, 400, "{}", refused.text());
-        let told = refused.json()["error"]["message"].to_string();
-        assert!(told.contains("tool_use"), "{told}");
+        is_refused(&stack, stream).await;
         assert_eq!(stack.provider().stats().http_requests, at as u64 + 1);
         let records = booked(&stack, at + 1).await;
         assert_eq!((records[at].status, records[at].cost.unwrap().0), (400, 0));

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use sluice_core::config::Plan;
 use sluice_core::exchange::Vm;
 use sluice_core::formats::{self, Format, Request};
-use sluice_core::policy::trim::request::Counting;
 use sluice_core::policy::trim::summary::DigestMemory;
 use sluice_core::policy::trim::terms::TermMemory;
 use sluice_core::policy::trim::{self, Job, Known, Memories, Model, Trimmed};
@@ -200,21 +199,12 @@ impl Trimmer {
 
     fn trim(&mut self, request: &Request<'_>) -> Option<Trimmed> {
         let plan = self.plan.as_ref()?;
-        let (name, model) = plan.model("gpt-4o")?;
         let job = Job {
             request,
             format: format(),
             policy: &plan.default.trim,
             template: None,
-            model: Model {
-                name,
-                counting: model.encoding.map(|encoding| Counting {
-                    encoding,
-                    scale_milli: 1000,
-                }),
-                price: model.price,
-                prefix: model.prefix,
-            },
+            model: Model::of(plan, "gpt-4o", &self.tokens),
             limit: None,
             known: Known {
                 state: self.state.as_deref(),

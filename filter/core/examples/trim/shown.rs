@@ -3,7 +3,6 @@
 use serde::Deserialize;
 use sluice_core::config::Plan;
 use sluice_core::formats;
-use sluice_core::policy::trim::request::Counting;
 use sluice_core::policy::trim::summary::DigestMemory;
 use sluice_core::policy::trim::terms::TermMemory;
 use sluice_core::policy::trim::{self, Job, Known, Memories, Model, Trimmed};
@@ -51,7 +50,6 @@ pub(crate) fn shown() -> Option<String> {
 /// The tokens of each message, and what trimming makes of them.
 fn trimmed() -> Option<(Vec<u64>, Trimmed)> {
     let plan = Plan::parse(CONFIG.as_bytes(), &|_| None).ok()?;
-    let (name, model) = plan.model("gpt-4o")?;
     let format = formats::by_name("openai.chat")?;
     let request = format.parse(CONVERSATION).ok()?;
     let mut tokens = Tokens::load(&[Encoding::O200kBase]);
@@ -61,15 +59,7 @@ fn trimmed() -> Option<(Vec<u64>, Trimmed)> {
         format,
         policy: &plan.default.trim,
         template: None,
-        model: Model {
-            name,
-            counting: model.encoding.map(|encoding| Counting {
-                encoding,
-                scale_milli: 1000,
-            }),
-            price: model.price,
-            prefix: model.prefix,
-        },
+        model: Model::of(&plan, "gpt-4o", &tokens),
         limit: None,
         known: Known::default(),
     };

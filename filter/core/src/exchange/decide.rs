@@ -34,6 +34,7 @@ pub(super) fn decide(
         None
     };
     facts.extent = Extent::of(request, facts.format.name());
+    facts.look_for_work(request, route);
     facts.extent.text_bytes += facts.put_in(request, route).len() as u64;
     facts.expected = expect(facts, request, vm, false);
 

@@ -289,14 +289,8 @@ impl Exchange {
         }
         if let Some(tap) = facts.tap.take()
             && facts.outcome == Outcome::Answered
-            && tap.outcome().complete
-            && facts.stores(&vm.plan, 0)
         {
-            let longest = facts.route(&vm.plan).cache.max_answer;
-            facts.answer = tap
-                .assemble()
-                .map(String::into_bytes)
-                .filter(|answer| answer.len() <= longest);
+            facts.answer = facts.assembled(&tap, &vm.plan);
         }
     }
 }
@@ -392,6 +386,13 @@ impl Facts {
             && headers
                 .get("content-type")
                 .is_some_and(|kind| kind.contains("json"))
+    }
+
+    /// A streamed answer as one, where it came whole and is to be stored.
+    pub(super) fn assembled(&self, tap: &Tap, plan: &Plan) -> Option<Vec<u8>> {
+        let whole = tap.outcome().complete && self.stores(plan, 0);
+        let answer = tap.assemble().filter(|_| whole)?.into_bytes();
+        (answer.len() <= self.longest(plan)).then_some(answer)
     }
 
     /// Longest answer that is stored.

@@ -18,42 +18,30 @@ use crate::formats::{Tap, refusal};
 /// Most bytes of untrimmed requests that one VM holds. Past it a trimmed request goes out all the
 /// same, and a refusal of it stands.
 const MOST: usize = 16 << 20;
-/// Oldest seal that is believed, in microseconds: an attempt is sent at once.
-const OLDEST_US: u64 = 60_000_000;
+/// What its stamp is for: no lease reads so.
+const PURPOSE: &str = "attempt";
 
 impl Vm {
     /// Whether a request is the second attempt of one that this filter has decided about.
     pub(super) fn is_attempt(&self, headers: &Headers, host: &dyn Host) -> bool {
-        let sealed = || {
-            let (moment, seal) = headers.get(header::ATTEMPT)?.split_once(':')?;
-            self.sealed(&what(moment), seal).then_some(())?;
-            let age_us = (host.now_ns() / 1000).abs_diff(moment.parse().ok()?);
-            (age_us <= OLDEST_US).then_some(())
+        let (Some(sealer), Some(stamp)) = (self.seal, headers.get(header::ATTEMPT)) else {
+            return false;
         };
-        sealed().is_some()
+        sealer.is_stamp(PURPOSE, stamp, host.now_ns() / 1000)
     }
 
     /// What makes a request an attempt, as [`header::ATTEMPT`] carries it; None without a secret.
     pub(super) fn attempt_seal(&self, now_ns: u64) -> Option<String> {
-        let moment = (now_ns / 1000).to_string();
-        let seal = self.seal_of(&what(&moment))?;
-        Some(format!("{moment}:{seal}"))
+        Some(self.seal?.stamp(PURPOSE, now_ns / 1000))
     }
 }
 
-/// What is sealed: no lease reads so.
-fn what(moment: &str) -> String {
-    format!("attempt {moment}")
-}
-
 impl Facts {
-    /// Holds the request as it would have gone out untrimmed, where it may be sent again and there is
-    /// room. The host is then to keep its headers.
-    pub(super) fn keep_untrimmed(&mut self, body: &[u8], vm: &Vm) {
-        if self.route(&vm.plan).trim.retry.is_none() || vm.seal.is_none() {
-            return;
-        }
-        self.untrimmed = Held::new(body, (&vm.untrimmed, MOST));
+    /// The request as it would have gone out untrimmed, to be held where it may be sent again and
+    /// there is room. The host is then to keep its headers.
+    pub(super) fn untrimmed_of(&self, body: &[u8], vm: &Vm) -> Option<Held> {
+        let retried = self.route(&vm.plan).trim.retry.is_some() && vm.seal.is_some();
+        retried.then(|| Held::new(body, (&vm.untrimmed, MOST)))?
     }
 
     /// Whether an answer of that status is held to be judged.
@@ -187,13 +175,7 @@ impl Facts {
             let mut shown = tap.chunk(body).into_owned();
             shown.extend(tap.end());
             self.read(&tap.outcome());
-            if tap.outcome().complete && self.stores(plan, 0) {
-                let longest = self.longest(plan);
-                self.answer = tap
-                    .assemble()
-                    .map(String::into_bytes)
-                    .filter(|answer| answer.len() <= longest);
-            }
+            self.answer = self.assembled(&tap, plan);
             return Some(shown);
         }
         let answer = self.format.answer(body);

@@ -31,22 +31,33 @@ impl Sealer {
         blake3::hash(self.seal(what).as_bytes()) == blake3::hash(seal.as_bytes())
     }
 
+    /// A moment and the seal of it, good for a minute, for one purpose.
+    pub(super) fn stamp(&self, purpose: &str, now_us: u64) -> String {
+        format!("{now_us}:{}", self.seal(&format!("{purpose} {now_us}")))
+    }
+
+    /// Whether it is such a stamp, and not too old.
+    pub(super) fn is_stamp(&self, purpose: &str, stamp: &str, now_us: u64) -> bool {
+        let stamped = || {
+            let (moment, seal) = stamp.split_once(':')?;
+            let young = now_us.abs_diff(moment.parse().ok()?) <= OLDEST_US;
+            (young && self.is(&format!("{purpose} {moment}"), seal)).then_some(())
+        };
+        stamped().is_some()
+    }
+
     /// A word that opens the sidecar's relay for a minute: a request that a missing route leads
     /// elsewhere gives no more away.
     #[must_use]
     pub fn relay_token(&self, now_us: u64) -> String {
-        format!("relay:{now_us}:{}", self.seal(&format!("relay {now_us}")))
+        format!("relay:{}", self.stamp("relay", now_us))
     }
 
     /// Whether it is such a word, and not too old.
     #[must_use]
     pub fn is_relay_token(&self, token: &str, now_us: u64) -> bool {
-        let opened = || {
-            let (moment, seal) = token.strip_prefix("relay:")?.split_once(':')?;
-            let young = now_us.abs_diff(moment.parse().ok()?) <= OLDEST_US;
-            (young && self.is(&format!("relay {moment}"), seal)).then_some(())
-        };
-        opened().is_some()
+        let stamp = token.strip_prefix("relay:");
+        stamp.is_some_and(|stamp| self.is_stamp("relay", stamp, now_us))
     }
 }
 

@@ -12,7 +12,6 @@ use crate::formats::{ApiError, ErrorKind, Kind, PIN, Part, Request};
 use crate::policy::accounting::Prompt;
 use crate::policy::trim::context::FIELD;
 use crate::policy::trim::planner::{Nothing, Unmet, Why};
-use crate::policy::trim::request::Counting;
 use crate::policy::trim::template::Template;
 use crate::policy::trim::{self, Job, Known, Memories, Model, Trimmed};
 use crate::tokens::Tokens;
@@ -59,7 +58,7 @@ pub(super) struct Done {
 }
 
 impl Facts {
-    /// Finds out what there is to trim, and what has to be known for it.
+    /// Finds out what has to be known for what there is to trim.
     pub(super) fn look_to_trim(
         &mut self,
         request: &Request<'_>,
@@ -67,7 +66,6 @@ impl Facts {
         (plan, tokens): (&Plan, &Tokens),
     ) -> Result<(), ApiError> {
         let policy = &route.trim;
-        self.trim.acts = self.trims(request, route);
         if self.trim.acts && policy.mode == Mode::On && request.fields.get(FIELD).is_some() {
             trim::context::Found::of(request, None).map_err(|fault| unusable(&fault.into()))?;
         }
@@ -85,23 +83,24 @@ impl Facts {
         Ok(())
     }
 
-    /// Whether there is anything to do: something is configured, or a field of ours is to go.
-    fn trims(&self, request: &Request<'_>, route: &RoutePlan) -> bool {
+    /// Finds out whether there is anything to do: something is configured, or a field of ours is to
+    /// go.
+    pub(super) fn look_for_work(&mut self, request: &Request<'_>, route: &RoutePlan) {
         let policy = &route.trim;
-        policy.mode != Mode::Off
+        self.trim.acts = policy.mode != Mode::Off
             && self.format.kind() == Kind::Generation
             && (policy.history.is_some()
                 || policy.context.is_some()
                 || policy.system.is_some()
                 || self.template(route).is_some()
                 || request.fields.get(FIELD).is_some()
-                || memchr::memmem::find(request.body.as_bytes(), PIN.as_bytes()).is_some())
+                || memchr::memmem::find(request.body.as_bytes(), PIN.as_bytes()).is_some());
     }
 
     /// What is put into the prompt beside the client's messages: chunks that came in their field, and
     /// the template.
     pub(super) fn put_in(&self, request: &Request<'_>, route: &RoutePlan) -> String {
-        if !self.trims(request, route) {
+        if !self.trim.acts {
             return String::new();
         }
         let has_chunks = request.fields.get(FIELD).is_some();
@@ -187,18 +186,12 @@ impl Facts {
         route: &'j RoutePlan,
         (plan, name, tokens): (&'j Plan, &'j str, &Tokens),
     ) -> Job<'j> {
-        let listed = plan.model(name);
         Job {
             request,
             format: self.format,
             policy: &route.trim,
             template: self.template(route),
-            model: Model {
-                name: listed.map_or(name, |(name, _)| name),
-                counting: listed.and_then(|(_, model)| counting(model, tokens)),
-                price: listed.and_then(|(_, model)| model.price),
-                prefix: listed.map(|(_, model)| model.prefix).unwrap_or_default(),
-            },
+            model: Model::of(plan, name, tokens),
             limit: self.trim.limit.filter(|_| route.trim.mode == Mode::On),
             known: Known::default(),
         }
@@ -244,7 +237,7 @@ impl Facts {
         model: &str,
         vm: &mut Vm,
     ) -> Option<u64> {
-        if route.trim.mode != Mode::On || !self.trims(request, route) {
+        if route.trim.mode != Mode::On || !self.trim.acts {
             return None;
         }
         let plan = vm.plan.clone();
@@ -313,10 +306,9 @@ impl Facts {
             Mode::Off | Mode::Dry => None,
         };
         let whole = trimmed.whole.map(String::into_bytes);
-        if body.is_some() {
-            let untrimmed = whole.as_deref().unwrap_or(request.body.as_bytes()).to_vec();
-            self.keep_untrimmed(&untrimmed, vm);
-        }
+        let untrimmed =
+            || self.untrimmed_of(whole.as_deref().unwrap_or(request.body.as_bytes()), vm);
+        self.untrimmed = body.as_ref().and_then(|_| untrimmed());
         self.trim.done = Some(done);
         Ok(body.or(whole))
     }
@@ -445,25 +437,6 @@ impl Effects {
             trimmed.after, trimmed.before, trimmed.kept
         )));
     }
-}
-
-/// Bytes of English that a token of the built-in vocabularies is of, roughly (OpenAI's rule of thumb is
-/// four characters): what another model's bytes per token are held against.
-const BYTES_PER_TOKEN: f64 = 4.2;
-
-/// How a model's tokens are counted: by its own vocabulary, or by another.
-fn counting(model: &crate::config::Model, tokens: &Tokens) -> Option<Counting> {
-    if let Some(encoding) = model.encoding {
-        return Some(Counting {
-            encoding,
-            scale_milli: 1000,
-        });
-    }
-    let scale = BYTES_PER_TOKEN / model.bytes_per_token.max(0.1) * 1000.0;
-    Some(Counting {
-        encoding: tokens.any()?,
-        scale_milli: (scale as u64).max(1),
-    })
 }
 
 fn unusable(fault: &trim::Fault) -> ApiError {

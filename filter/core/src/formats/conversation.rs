@@ -15,10 +15,6 @@ pub const PIN: &str = "sluice_pin";
 /// The list of messages or input items that a request has.
 #[derive(Clone, Debug)]
 pub struct Conversation<'a> {
-    /// The top-level field that holds it.
-    pub field: &'static str,
-    /// Its value.
-    pub raw: &'a str,
     /// Its items.
     pub items: Vec<Item<'a>>,
     /// `type` of a user message's part that is text.
@@ -135,8 +131,7 @@ pub(super) fn read<'a>(
     (field, text_type): (&'static str, &'static str),
     reader: &ItemReader,
 ) -> Option<Conversation<'a>> {
-    let raw = request.fields.get(field)?;
-    let mut list = Cursor::new(raw);
+    let mut list = Cursor::new(request.fields.get(field)?);
     if !list.enter(b'[') {
         return None;
     }
@@ -144,12 +139,7 @@ pub(super) fn read<'a>(
     while list.element() {
         items.push(item(list.value(), reader));
     }
-    Some(Conversation {
-        field,
-        raw,
-        items,
-        text_type,
-    })
+    Some(Conversation { items, text_type })
 }
 
 fn item<'a>(raw: &'a str, reader: &ItemReader) -> Item<'a> {

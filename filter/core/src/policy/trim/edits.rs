@@ -1,8 +1,8 @@
 //! A conversation without what is left out of it: every byte of what is kept stays.
 
-use super::splices::{Splices, cuts, escaped, span};
+use super::splices::{Splices, cuts, escaped, field, span};
 use super::turns::Turns;
-use crate::formats::{Edit, Format, Item, PIN, Request, Role};
+use crate::formats::{Format, Item, PIN, Request, Role};
 use crate::json::{Cursor, JsonStr};
 
 /// The changes that leave out the exchanges whose `keep` is false and which need not stay. Every
@@ -45,27 +45,14 @@ pub fn dropping(turns: &Turns<'_>, keep: &[bool], note: Option<&str>) -> Splices
 pub(super) fn leaving(body: &str, items: &[Item<'_>], stays: &[bool]) -> Splices {
     let mut splices = Splices::default();
     for item in items.iter().filter(|item| item.pin.is_some()) {
-        unpin(body, item.content.raw, &mut splices);
+        splices.cut(field(body, item.content.raw, PIN));
     }
     if stays.contains(&false) {
         let spans = items.iter().map(|item| span(body, item.content.raw));
         let spans: Option<Vec<_>> = spans.collect();
-        for cut in cuts(&spans.unwrap_or_default(), stays) {
-            splices.replace(cut, "");
-        }
+        splices.cut(cuts(&spans.unwrap_or_default(), stays));
     }
     splices
-}
-
-/// The field with the messages or items as it is after [`dropping`]. None where nothing changes.
-#[must_use]
-pub fn without(turns: &Turns<'_>, keep: &[bool], note: Option<&str>) -> Option<Edit> {
-    let splices = dropping(turns, keep, note);
-    let within = span(turns.body, turns.raw).filter(|_| !splices.is_empty())?;
-    Some(Edit {
-        field: turns.field,
-        json: splices.apply_within(turns.body, within),
-    })
 }
 
 /// The changes that take every pin out of a conversation, whatever it looks like: upstream knows
@@ -81,31 +68,9 @@ pub fn unpinned(request: &Request<'_>, format: &dyn Format) -> Splices {
         .conversation(request)
         .map(|conversation| conversation.items);
     for item in items.iter().flatten().filter(|item| item.pin.is_some()) {
-        unpin(request.body, item.content.raw, &mut splices);
+        splices.cut(field(request.body, item.content.raw, PIN));
     }
     splices
-}
-
-/// Takes the pin out of an item.
-fn unpin(body: &str, raw: &str, splices: &mut Splices) {
-    let Some(start) = span(body, raw).map(|at| at.start) else {
-        return;
-    };
-    let mut cursor = Cursor::new(raw);
-    if !cursor.enter(b'{') {
-        return;
-    }
-    let (mut fields, mut stay) = (Vec::new(), Vec::new());
-    loop {
-        let at = cursor.mark();
-        let Some(key) = cursor.key() else { break };
-        cursor.value();
-        fields.push(start + at..start + at + cursor.since(at).len());
-        stay.push(key != PIN);
-    }
-    for cut in cuts(&fields, &stay) {
-        splices.replace(cut, "");
-    }
 }
 
 /// Where the note goes in a user's message, and as what; None where its content is neither text nor

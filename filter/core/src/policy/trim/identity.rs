@@ -4,7 +4,7 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::splices::{Splices, cuts, span};
+use super::splices::{Splices, field};
 use crate::formats::{Content, Part, Role};
 use crate::json::Cursor;
 
@@ -46,34 +46,12 @@ fn unmarked(raw: &str) -> std::borrow::Cow<'_, str> {
     let mut cursor = Cursor::new(raw);
     if cursor.enter(b'[') {
         while cursor.element() {
-            take_out(raw, cursor.value(), &mut splices);
+            splices.cut(field(raw, cursor.value(), MARK));
         }
     } else {
-        take_out(raw, raw, &mut splices);
+        splices.cut(field(raw, raw, MARK));
     }
     splices.apply(raw).into()
-}
-
-/// Takes the mark out of an object.
-fn take_out(whole: &str, object: &str, splices: &mut Splices) {
-    let Some(start) = span(whole, object).map(|at| at.start) else {
-        return;
-    };
-    let mut cursor = Cursor::new(object);
-    if !cursor.enter(b'{') {
-        return;
-    }
-    let (mut fields, mut keep) = (Vec::new(), Vec::new());
-    loop {
-        let at = cursor.mark();
-        let Some(key) = cursor.key() else { break };
-        cursor.value();
-        fields.push(start + at..start + at + cursor.since(at).len());
-        keep.push(key != MARK);
-    }
-    for cut in cuts(&fields, &keep) {
-        splices.replace(cut, "");
-    }
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use super::template::{Slot, Template};
 use super::terms::{TermMemory, Terms};
 use super::turns::{Exchange, Stay, Turns};
 use super::{context, edits, identity, marks};
-use crate::config::{History, Keep, Prefix, PrefixCache, Price, Trimming};
+use crate::config::{self, History, Keep, Plan, Prefix, PrefixCache, Price, Trimming};
 use crate::formats::{self, Format, Part, Request, Role};
 use crate::json::Object;
 use crate::tokens::{Each, Encoding, Tokens};
@@ -93,7 +93,47 @@ pub struct Counting {
     pub scale_milli: u64,
 }
 
+/// Bytes of English that a token of the built-in vocabularies is of, roughly (OpenAI's rule of thumb is
+/// four characters): what another model's bytes per token are held against.
+const BYTES_PER_TOKEN: f64 = 4.2;
+
+impl<'a> Model<'a> {
+    /// The model of that name; `tokens` has the vocabularies that are loaded.
+    #[must_use]
+    pub fn of(plan: &'a Plan, name: &'a str, tokens: &Tokens) -> Model<'a> {
+        let Some((name, model)) = plan.model(name) else {
+            return Model {
+                name,
+                counting: None,
+                price: None,
+                prefix: Prefix::default(),
+            };
+        };
+        Model {
+            name,
+            counting: Counting::of(model, tokens),
+            price: model.price,
+            prefix: model.prefix,
+        }
+    }
+}
+
 impl Counting {
+    /// By the model's own vocabulary, else by another that is loaded.
+    fn of(model: &config::Model, tokens: &Tokens) -> Option<Counting> {
+        if let Some(encoding) = model.encoding {
+            return Some(Counting {
+                encoding,
+                scale_milli: 1000,
+            });
+        }
+        let scale = BYTES_PER_TOKEN / model.bytes_per_token.max(0.1) * 1000.0;
+        Some(Counting {
+            encoding: tokens.any()?,
+            scale_milli: (scale as u64).max(1),
+        })
+    }
+
     fn own(self) -> bool {
         self.scale_milli == 1000
     }
@@ -202,6 +242,9 @@ pub struct Asked {
 #[must_use]
 pub fn asked(job: &Job<'_>) -> Option<Asked> {
     let (history_ms, chunks) = wanted(job.policy);
+    if history_ms.is_none() && !chunks {
+        return None;
+    }
     let mut texts: Vec<String> = Vec::new();
     let found = Found::of(job.request, job.policy.context.as_ref()).ok();
     let current = found.as_ref().and_then(current);
@@ -349,10 +392,10 @@ pub fn trim(job: &Job<'_>, memories: &mut Memories<'_>) -> Result<Trimmed, Fault
     };
     let mut body = steps.body.clone();
     let mut planned = false;
-    if let Some(conversation) = Conversation::of(job, &client, outgoing) {
+    if let Some(mut conversation) = Conversation::of(job, &client, outgoing) {
         let known = (question, similar.past);
         let last = state.as_ref().map(|state| &state.sent);
-        let (conversation, decided) = conversation.decide(job, known, last, memories);
+        let decided = conversation.decide(job, known, last, memories);
         trimmed.after = decided.plan.tokens.saturating_add(client.each.once);
         trimmed.planned = Some(decided.plan.tokens);
         trimmed.why = Some(decided.plan.why);
@@ -487,14 +530,12 @@ impl Steps {
         };
         let shortened = system::shorten(before, job.format, policy, measures);
         let body = (!shortened.splices.is_empty()).then(|| shortened.splices.apply(before.body));
-        let before = Counted::of(job, before, memories);
-        self.body = match shorter(job, body.as_deref(), &before, memories) {
-            true => {
-                self.system_cut = shortened.cut;
-                body
-            }
-            false => chunked,
+        let is_shorter = body.is_some() && {
+            let before = Counted::of(job, before, memories);
+            shorter(job, body.as_deref(), &before, memories)
         };
+        self.system_cut = is_shorter && shortened.cut;
+        self.body = body.filter(|_| is_shorter).or(chunked);
     }
 }
 
@@ -759,12 +800,12 @@ impl<'a> Conversation<'a> {
     /// What goes out. `known`: the question where it was told from chunks, and how near the last of
     /// the past's exchanges are to it.
     fn decide(
-        mut self,
+        &mut self,
         job: &Job<'_>,
         known: (Option<String>, &[Similarity]),
         last: Option<&Sent>,
         memories: &mut Memories<'_>,
-    ) -> (Self, Decided) {
+    ) -> Decided {
         let mut selections = self.fresh(job, known, memories);
         if selections.is_empty() && self.is_edited() {
             // All of it, with its texts edited.
@@ -829,7 +870,7 @@ impl<'a> Conversation<'a> {
             (_, Some(chosen)) => fresh.into_iter().nth(chosen).and_then(|fresh| fresh.note),
             (_, None) => self.note(job, &keep, memories),
         };
-        (self, Decided { plan, keep, note })
+        Decided { plan, keep, note }
     }
 
     /// Chooses what stays of the past, in as much room as there is and in half of it; nothing where
@@ -1056,15 +1097,14 @@ fn with_marks(job: &Job<'_>, body: String, plan: &Decision) -> String {
                 .skip(1)
                 .filter(|keep| **keep)
                 .count();
-            let item = conversation.items.get(at).filter(|_| mark > 0);
-            let content =
-                item.and_then(|item| Object::parse(item.content.raw).ok()?.get("content"));
-            let front = ["system", "tools"]
-                .into_iter()
-                .filter_map(|field| request.fields.set(field));
+            let content = || {
+                Object::parse(conversation.items.get(at)?.content.raw)
+                    .ok()?
+                    .get("content")
+            };
             let raw = match mark {
-                0 => front.into_iter().next(),
-                _ => content,
+                0 => request.fields.set("system").or(request.fields.set("tools")),
+                _ => content(),
             };
             if let Some(raw) = raw {
                 marks::set(&mut splices, request.body, raw);

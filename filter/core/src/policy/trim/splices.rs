@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::json;
+use crate::json::{self, Cursor};
 
 /// Replacements, each of a range of the body's bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +21,12 @@ impl Splices {
         self.0.push((at, with.into()));
     }
 
+    /// What stands at these places goes.
+    pub fn cut(&mut self, places: impl IntoIterator<Item = Range<usize>>) {
+        self.0
+            .extend(places.into_iter().map(|at| (at, String::new())));
+    }
+
     /// All of `others` too.
     pub fn extend(&mut self, others: Splices) {
         self.0.extend(others.0);
@@ -28,28 +34,19 @@ impl Splices {
 
     /// The body with all replacements made. One that overlaps an earlier one is left out.
     #[must_use]
-    pub fn apply(self, body: &str) -> String {
-        self.apply_within(body, 0..body.len())
-    }
-
-    /// As [`Splices::apply`], but no more than what becomes of a range of the body; replacements
-    /// that are not within it are left out.
-    #[must_use]
-    pub fn apply_within(mut self, body: &str, range: Range<usize>) -> String {
+    pub fn apply(mut self, body: &str) -> String {
         self.0.sort_by_key(|(at, _)| (at.start, at.end));
         let more: usize = self.0.iter().map(|(_, with)| with.len()).sum();
-        let mut out = String::with_capacity(range.len() + more);
-        let mut from = range.start;
+        let mut out = String::with_capacity(body.len() + more);
+        let mut from = 0;
         for (at, with) in &self.0 {
-            if at.end <= range.end
-                && let Some(kept) = body.get(from..at.start)
-            {
+            if let Some(kept) = body.get(from..at.start) {
                 out.push_str(kept);
                 out.push_str(with);
                 from = at.end.max(at.start);
             }
         }
-        out.push_str(body.get(from..range.end).unwrap_or(""));
+        out.push_str(body.get(from..).unwrap_or(""));
         out
     }
 }
@@ -67,6 +64,24 @@ pub fn span(body: &str, part: &str) -> Option<Range<usize>> {
 pub fn escaped(text: &str) -> String {
     let quoted = serde_json::Value::from(text).to_string();
     json::JsonStr::new(&quoted).map_or_else(String::new, |string| string.escaped().to_owned())
+}
+
+/// What to cut so that `object`, a JSON object in `body`, has no field `name`.
+#[must_use]
+pub fn field(body: &str, object: &str, name: &str) -> Vec<Range<usize>> {
+    let (mut fields, mut keep) = (Vec::new(), Vec::new());
+    let mut cursor = Cursor::new(object);
+    let start = span(body, object).map(|at| at.start);
+    if let Some(start) = start.filter(|_| cursor.enter(b'{')) {
+        loop {
+            let at = cursor.mark();
+            let Some(key) = cursor.key() else { break };
+            cursor.value();
+            fields.push(start + at..start + at + cursor.since(at).len());
+            keep.push(key != name);
+        }
+    }
+    cuts(&fields, &keep)
 }
 
 /// What to cut so that only the kept of `parts` (in order) stay, each dropped one with the

@@ -467,9 +467,7 @@ fn remove(request: &Request<'_>, list: &str, gone: &FxHashSet<*const u8>, edits:
     let places: Option<Vec<Range<usize>>> =
         elements.iter().map(|raw| span(request.body, raw)).collect();
     if stay.contains(&false) {
-        for cut in cuts(&places.unwrap_or_default(), &stay) {
-            edits.replace(cut, "");
-        }
+        edits.cut(cuts(&places.unwrap_or_default(), &stay));
     }
 }
 

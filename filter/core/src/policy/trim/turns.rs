@@ -24,10 +24,6 @@ const SHORTEST_ID: usize = 6;
 pub struct Turns<'a> {
     /// The request's body.
     pub body: &'a str,
-    /// The top-level field that holds the items.
-    pub field: &'static str,
-    /// That field's value.
-    pub raw: &'a str,
     /// `type` of a user message's part that is text.
     pub text_type: &'static str,
     /// Messages or input items, in order.
@@ -81,8 +77,6 @@ impl<'a> Turns<'a> {
         }
         let mut turns = Turns {
             body: request.body,
-            field: conversation.field,
-            raw: conversation.raw,
             text_type: conversation.text_type,
             items,
             exchanges,

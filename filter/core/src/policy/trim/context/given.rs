@@ -10,8 +10,8 @@ use super::cut::{Pick, without};
 use super::markers::MAX_CHUNKS;
 use super::{Chunk, Metadata, Retrieval, markers};
 use crate::formats::{Content, Format, Request, Role};
-use crate::json::{self, Cursor, JsonStr, Object};
-use crate::policy::trim::splices::{Splices, cuts, escaped, span};
+use crate::json::{self, JsonStr, Object};
+use crate::policy::trim::splices::{Splices, escaped, field, span};
 use crate::policy::trim::spoken::texts;
 
 /// The field.
@@ -89,24 +89,9 @@ fn kind(raw: &str) -> &'static str {
 
 /// What of the body goes so that the field is gone.
 pub(super) fn places(request: &Request<'_>) -> Vec<Range<usize>> {
-    let mut at = Cursor::new(
-        request
-            .body
-            .strip_prefix('\u{feff}')
-            .unwrap_or(request.body),
-    );
-    let skipped = span(request.body, request.body.trim_start_matches('\u{feff}'))
-        .map_or(0, |rest| rest.start);
-    let (mut members, mut keep) = (Vec::new(), Vec::new());
-    at.enter(b'{');
-    loop {
-        let start = skipped + at.mark();
-        let Some(key) = at.key() else { break };
-        let end = span(request.body, at.value()).map_or(start, |value| value.end);
-        members.push(start..end);
-        keep.push(key != FIELD);
-    }
-    cuts(&members, &keep)
+    // A parser does not count the mark of the encoding.
+    let object = request.body.trim_start_matches('\u{feff}');
+    field(request.body, object, FIELD)
 }
 
 /// The kept chunks as they stand in the prompt. The index is that among all that were given, so that

@@ -279,9 +279,7 @@ impl<'a> Found<'a> {
 
     fn without_field(&self) -> Chosen {
         let mut chosen = Chosen::default();
-        for place in &self.field {
-            chosen.edits.replace(place.clone(), "");
-        }
+        chosen.edits.cut(self.field.iter().cloned());
         chosen
     }
 }

@@ -4,19 +4,27 @@ use super::*;
 use crate::formats;
 use crate::policy::trim::turns::Stay;
 
-/// The field after `keep`, and whether it is the same in the applied body.
+/// The list of messages after `keep`; None where nothing changes.
 fn cut(format: &str, body: &str, keep: &[bool], note: Option<&str>) -> Option<String> {
     let format = formats::by_name(format).unwrap();
     let request = format.parse(body).unwrap();
     let turns = Turns::of(&request, format, Stay::default()).unwrap();
-    let whole = dropping(&turns, keep, note).apply(body);
-    let edit = without(&turns, keep, note);
-    let set = edit.as_ref().map_or(body.to_owned(), |edit| {
-        crate::json::set_fields(body, &request.fields, &[(edit.field, &edit.json)])
-    });
-    assert_eq!(whole, set);
+    let splices = dropping(&turns, keep, note);
+    let changes = !splices.is_empty();
+    let whole = splices.apply(body);
     assert!(serde_json::from_str::<Value>(&whole).is_ok(), "{whole}");
-    edit.map(|edit| edit.json)
+    let field = ["messages", "input"]
+        .into_iter()
+        .find(|field| request.fields.get(field).is_some())
+        .unwrap();
+    // All but the list stays byte for byte.
+    let list = crate::json::Object::parse(&whole).unwrap();
+    let list = list.get(field).unwrap();
+    assert_eq!(
+        whole,
+        crate::json::set_fields(body, &request.fields, &[(field, list)])
+    );
+    changes.then(|| list.to_owned())
 }
 
 const CHAT: &str = "{\"messages\" : [ {\"role\":\"system\",\"content\":\"s\"},\n {\"role\":\"user\",  \"content\":\"1 \\u00e9\"}\t,
