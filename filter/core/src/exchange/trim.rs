@@ -8,7 +8,7 @@ use sluice_wire::{Remember, Similarity, Usage};
 use super::facts::Facts;
 use super::{Effect, Effects, Label, Vm};
 use crate::config::{Mode, Plan, RoutePlan};
-use crate::formats::{ApiError, ErrorKind, Kind, PIN, Part, Request};
+use crate::formats::{ApiError, ErrorKind, Kind, Part, Request};
 use crate::policy::accounting::Prompt;
 use crate::policy::trim::context::FIELD;
 use crate::policy::trim::planner::{Nothing, Unmet, Why};
@@ -94,7 +94,7 @@ impl Facts {
                 || policy.system.is_some()
                 || self.template(route).is_some()
                 || request.fields.get(FIELD).is_some()
-                || memchr::memmem::find(request.body.as_bytes(), PIN.as_bytes()).is_some());
+                || trim::edits::may_be_pinned(request.body));
     }
 
     /// What is put into the prompt beside the client's messages: chunks that came in their field, and

@@ -55,13 +55,24 @@ pub(super) fn leaving(body: &str, items: &[Item<'_>], stays: &[bool]) -> Splices
     splices
 }
 
+/// Whether a message of this body may bear a pin: nearly none does, and to read every message once
+/// more is not free. A key may stand escaped, as in `sluice\u005fpin`.
+pub(crate) fn may_be_pinned(body: &str) -> bool {
+    let escaped = |at: usize| {
+        let digits = body.get(at + 4..at + 6);
+        let letter = digits.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        letter.is_some_and(|letter| PIN.as_bytes().contains(&letter))
+    };
+    memchr::memmem::find(body.as_bytes(), PIN.as_bytes()).is_some()
+        || memchr::memmem::find_iter(body.as_bytes(), br"\u00").any(escaped)
+}
+
 /// The changes that take every pin out of a conversation, whatever it looks like: upstream knows
 /// no such field, and would refuse the request.
 #[must_use]
 pub fn unpinned(request: &Request<'_>, format: &dyn Format) -> Splices {
     let mut splices = Splices::default();
-    // Nearly all requests have none, and to read every message once more is not free.
-    if memchr::memmem::find(request.body.as_bytes(), PIN.as_bytes()).is_none() {
+    if !may_be_pinned(request.body) {
         return splices;
     }
     let items = format

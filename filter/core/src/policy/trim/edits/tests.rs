@@ -73,6 +73,15 @@ fn pins_are_taken_out_of_any_conversation() {
         unpinned(&request, format).apply(body),
         r#"{"messages":[7,{"role":"assistant","content":"a"}]}"#
     );
+    // However the key is written.
+    let body = r#"{"messages":[{"role":"user","content":"a","sl\u0075ice\u005Fpin":true}]}"#;
+    let request = format.parse(body).unwrap();
+    assert_eq!(
+        unpinned(&request, format).apply(body),
+        r#"{"messages":[{"role":"user","content":"a"}]}"#
+    );
+    let other = r#"{"messages":[{"role":"user","content":"caf\u00e9 \u003cb\u003e \u00"}]}"#;
+    assert!(!may_be_pinned(other), "no letter of the key is escaped");
     let body = r#"{"messages":[{"role":"user","content":"say \"sluice_pin\":true"}]}"#;
     let request = format.parse(body).unwrap();
     assert!(unpinned(&request, format).is_empty());
