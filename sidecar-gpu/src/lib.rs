@@ -4,6 +4,7 @@ mod admission;
 pub mod app;
 pub mod budget;
 pub mod cache;
+pub mod calibrate;
 pub mod cli;
 pub mod clock;
 pub mod config;

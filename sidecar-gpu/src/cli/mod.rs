@@ -1,6 +1,7 @@
 //! The command line.
 
 mod cache;
+mod calibrate;
 mod check;
 mod fetch;
 mod report;
@@ -20,7 +21,8 @@ use clap::{Parser, Subcommand};
     after_help = "Examples:\n  sluice check sluice.yaml\n  sluice serve --config sluice.yaml\n  \
                   sluice report --config sluice.yaml --by task,model\n  \
                   sluice cache stats --url http://127.0.0.1:8089\n  \
-                  sluice score < prompts.jsonl"
+                  sluice score < prompts.jsonl\n  \
+                  sluice calibrate --config sluice.yaml --labels graded.jsonl --quality 95"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -32,6 +34,7 @@ enum Command {
     Serve(serve::Args),
     Check(check::Args),
     Score(score::Args),
+    Calibrate(calibrate::Args),
     Report(report::Args),
     Cache(cache::Args),
 }
@@ -45,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => return check::run(&args),
         Command::Score(args) => score::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Cache(args) => cache::run(&args),
     };

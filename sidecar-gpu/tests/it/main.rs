@@ -10,6 +10,7 @@ mod audits;
 mod binary;
 mod budgets;
 mod cache;
+mod calibrate;
 mod coalescing;
 mod commands;
 mod common;
