@@ -512,6 +512,41 @@ fn what_no_setting_touches_leaves_byte_for_byte() {
     }
 }
 
+#[test]
+fn what_a_mark_of_ours_adds_to_json_that_is_counted_as_such_is_counted() {
+    let said = "Something about my router and the order. ".repeat(20);
+    let tools = json!([{"name": "look_up", "description": "Looks something up. ".repeat(30), "input_schema": {"type": "object"}}]);
+    for odd in [json!([]), json!([{"type": "hologram", "of": "a router"}])] {
+        let mut worker = Worker::new(r#"{"history":{"tokens":20,"last":0},"marks":"on"}"#, false);
+        let (mut messages, mut state, mut marked) = (Vec::new(), None::<String>, 0);
+        for now_ms in [1, 1_000, 2_000, 3_000] {
+            let mut parts = vec![json!({"type": "text", "text": said})];
+            if now_ms == 3_000 {
+                parts.extend(odd.as_array().unwrap().clone());
+            }
+            messages.push(json!({"role": "user", "content": parts}));
+            let body = json!({"model": "claude", "tools": tools, "messages": messages}).to_string();
+            let turn = Turn {
+                format: "anthropic.messages",
+                body: &body,
+                model: "claude",
+                limit: None,
+                similarities: &[],
+                state: state.as_deref(),
+                now_ms,
+                scale_milli: 1000,
+            };
+            let trimmed = worker.trim(&turn);
+            let sent = trimmed.body.as_deref().unwrap_or(&body);
+            marked = sent.matches("cache_control").count();
+            assert_eq!(trimmed.after, worker.count(&turn, sent), "{sent}");
+            state = trimmed.state;
+            messages.push(json!({"role": "assistant", "content": said}));
+        }
+        assert!(marked > 0);
+    }
+}
+
 fn message(text: &str) -> Value {
     json!({"role": "user", "content": text})
 }

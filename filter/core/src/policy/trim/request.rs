@@ -171,10 +171,11 @@ pub fn trim(job: &Job<'_>, memories: &mut Memories<'_>) -> Result<Trimmed, Fault
         planned = !decided.plan.marks.is_empty() || trimmed.kept.is_some();
         let sent = conversation.body(job, &decided, outgoing);
         body = sent.map(|body| with_marks(job, body, &decided.plan));
-        if decided.note.is_some()
+        // Within a message a note may count otherwise than by itself; a mark in what is counted as the
+        // JSON that it is (tools, parts that are no text) adds to it.
+        if (decided.note.is_some() || !decided.plan.marks.is_empty())
             && let Some(request) = parsed(job.format, body.as_deref())
         {
-            // Within a message it may count otherwise than by itself.
             trimmed.after = count(job, &request, memories.tokens).total();
         }
     }
