@@ -139,25 +139,38 @@ impl Query {
 
     /// BM25 of each text, as a share of what a text could have at most.
     fn scores(&self, texts: &[Passage<'_>]) -> Vec<f32> {
-        let mut scores = vec![0.0; texts.len()];
+        // Most texts have few of the terms: only what is found costs more than a look.
+        let mut with = vec![0_u32; self.terms.len()];
+        let mut found = Vec::new();
+        for (text, passage) in texts.iter().enumerate() {
+            for ((term, &hash), with) in self.terms.iter().enumerate().zip(&mut with) {
+                let count = passage.terms.count(hash);
+                if count > 0 {
+                    *with += 1;
+                    found.push((text, term, count));
+                }
+            }
+        }
+        let rare = with.iter().map(|&with| {
+            let (with, without) = (with as f32, (texts.len() as f32) - with as f32);
+            (1.0 + (without + 0.5) / (with + 0.5)).ln()
+        });
+        let rare: Vec<f32> = rare.collect();
+        let most: f32 = rare.iter().sum();
+        let most = if most > 0.0 { most } else { 1.0 };
         let words: u64 = texts.iter().map(|text| u64::from(text.terms.length)).sum();
         let average = (words as f32 / texts.len().max(1) as f32).max(1.0);
-        let mut most = 0.0;
-        for &hash in &self.terms {
-            let counts = texts.iter().map(|text| text.terms.count(hash));
-            let counts: Vec<u16> = counts.collect();
-            let with = counts.iter().filter(|&&count| count > 0).count() as f32;
-            let without = texts.len() as f32 - with;
-            let rare = (1.0 + (without + 0.5) / (with + 0.5)).ln();
-            most += rare;
-            for ((score, text), count) in scores.iter_mut().zip(texts).zip(counts) {
+        let mut scores = vec![0.0; texts.len()];
+        for (text, term, count) in found {
+            if let (Some(score), Some(passage), Some(rare)) =
+                (scores.get_mut(text), texts.get(text), rare.get(term))
+            {
                 let count = f32::from(count);
-                let long = 1.0 - B + B * text.terms.length as f32 / average;
+                let long = 1.0 - B + B * passage.terms.length as f32 / average;
                 // Without the usual K1 + 1, so that it is less than 1.
                 *score += rare * count / (count + K1 * long);
             }
         }
-        let most = if most > 0.0 { most } else { 1.0 };
         scores.iter().map(|score| score / most).collect()
     }
 }

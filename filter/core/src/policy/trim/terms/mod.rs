@@ -20,6 +20,9 @@ const WORD: usize = 32;
 pub struct Terms {
     /// Each once, by hash, ascending.
     pub(super) terms: Box<[Term]>,
+    /// Where those begin whose hashes begin with the bits 0, 1, 2, …, as many bits as make about one
+    /// term for each: one is found at one look, where halving them would take eight.
+    begins: Box<[u16]>,
     /// Words, function words left out, repeated ones counted each time.
     pub(super) length: u32,
     /// It has a pronoun, or another word for something said before.
@@ -60,17 +63,44 @@ impl Terms {
 
     /// Bytes that it takes in memory.
     pub(super) fn size(&self) -> usize {
-        size_of::<Terms>() + size_of_val::<[Term]>(&self.terms)
+        let lists = size_of_val::<[Term]>(&self.terms) + size_of_val::<[u16]>(&self.begins);
+        size_of::<Terms>() + lists
     }
 
     /// How often it has that term.
     pub(super) fn count(&self, hash: u32) -> u16 {
-        let found = self.terms.binary_search_by_key(&hash, |term| term.hash);
-        found
-            .ok()
-            .and_then(|at| self.terms.get(at))
-            .map_or(0, |term| term.count)
+        let at = first_bits(hash, self.begins.len());
+        let ends = self.begins.get(at).zip(self.begins.get(at + 1));
+        let alike =
+            ends.and_then(|(from, to)| self.terms.get(usize::from(*from)..usize::from(*to)));
+        let found = alike.and_then(|alike| alike.iter().find(|term| term.hash == hash));
+        found.map_or(0, |term| term.count)
     }
+}
+
+/// Of a hash as many of the first bits as tell apart one place less than `places`, which is a power of
+/// two and one more.
+fn first_bits(hash: u32, places: usize) -> usize {
+    let bits = places.saturating_sub(1).trailing_zeros().min(16);
+    (u64::from(hash) >> (32 - bits)) as usize
+}
+
+/// [`Terms::begins`] of terms in order.
+fn begins(terms: &[Term]) -> Box<[u16]> {
+    let places = terms.len().next_power_of_two().min(1 << 16) + 1;
+    let mut begins = vec![0_u16; places];
+    for term in terms {
+        // How many there are of each, behind its own place; what is past counting is not found.
+        if let Some(next) = begins.get_mut(first_bits(term.hash, places) + 1) {
+            *next = next.saturating_add(1);
+        }
+    }
+    let mut before = 0_u16;
+    for begin in &mut begins {
+        before = before.saturating_add(*begin);
+        *begin = before;
+    }
+    begins.into()
 }
 
 /// The text's first and last [`END`] bytes, to characters' ends; the second is empty where the
@@ -235,8 +265,10 @@ impl Reader {
             let count = u16::try_from(all.len()).unwrap_or(u16::MAX);
             Some(Term { hash, count, kind })
         };
+        let terms: Box<[Term]> = self.found.chunk_by(same).filter_map(term).collect();
         Terms {
-            terms: self.found.chunk_by(same).filter_map(term).collect(),
+            begins: begins(&terms),
+            terms,
             length: u32::try_from(self.found.len()).unwrap_or(u32::MAX),
             points_back: self.points_back,
         }

@@ -181,3 +181,27 @@ proptest::proptest! {
         assert_eq!(plain, hashes(&words.join("，")));
     }
 }
+
+#[test]
+fn every_term_is_found_as_often_as_it_is_there_and_no_other_is() {
+    for words in [0, 1, 2, 3, 100, 5_000] {
+        let text: String = (0..words).map(|at| format!("w{} w{at} ", at % 7)).collect();
+        let terms = Terms::of(&text);
+        assert_eq!(
+            terms.begins.last().copied().unwrap_or(0) as usize,
+            terms.terms.len()
+        );
+        for term in &terms.terms {
+            assert_eq!(terms.count(term.hash), term.count);
+            assert_eq!(
+                terms.count(term.hash ^ 1),
+                terms
+                    .terms
+                    .iter()
+                    .find(|other| other.hash == term.hash ^ 1)
+                    .map_or(0, |other| other.count)
+            );
+        }
+    }
+    assert_eq!(Terms::default().count(7), 0);
+}
