@@ -337,7 +337,7 @@ fn edited(
 
 /// The body without the inputs that are known. None where there is no saying which these are.
 pub(super) fn without_known(facts: &Facts) -> Option<Vec<u8>> {
-    let request = facts.format.parse(&facts.body).ok()?;
+    let request = facts.format.parse_again(&facts.body).ok()?;
     let input = facts
         .inputs
         .as_ref()?
@@ -349,7 +349,7 @@ pub(super) fn without_known(facts: &Facts) -> Option<Vec<u8>> {
 /// found a limit too near for an estimate.
 pub(super) fn recount(facts: &mut Facts, vm: &mut Vm) {
     let body = std::mem::take(&mut facts.body);
-    if let Ok(request) = facts.format.parse(&body) {
+    if let Ok(request) = facts.format.parse_again(&body) {
         facts.expected = expect(facts, &request, vm, true);
         let plan = vm.plan.clone();
         let route = facts.route(&plan);

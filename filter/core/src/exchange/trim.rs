@@ -263,7 +263,7 @@ impl Facts {
             .body
             .as_deref()
             .and_then(|body| std::str::from_utf8(body).ok());
-        let Ok(request) = self.format.parse(own.unwrap_or(&self.body)) else {
+        let Ok(request) = self.format.parse_again(own.unwrap_or(&self.body)) else {
             return Ok(None);
         };
         // What is known is of the conversation with the model that was asked about. A turn that comes

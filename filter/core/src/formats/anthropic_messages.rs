@@ -34,8 +34,7 @@ impl Format for AnthropicMessages {
         path.ends_with("/v1/messages")
     }
 
-    fn parse<'a>(&self, body: &'a str) -> Result<Request<'a>, NotThisApi> {
-        let fields = content::fields(body)?;
+    fn read<'a>(&self, body: &'a str, fields: Object<'a>) -> Result<Request<'a>, NotThisApi> {
         let mut list = content::list(&fields, "messages")?;
         let mut system = Vec::new();
         if let Some(raw) = fields.set("system") {

@@ -37,6 +37,7 @@ pub use usage_scan::UsageScan;
 use percent_encoding::percent_decode_str;
 use sluice_wire::Usage;
 
+use crate::json::Object;
 use crate::sse;
 
 /// Every format that a path tells, in the order in which it is tried.
@@ -83,7 +84,24 @@ pub trait Format: Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// [`NotThisApi`] when the body is no JSON object of this API; it is then passed on untouched.
-    fn parse<'a>(&self, body: &'a str) -> Result<Request<'a>, NotThisApi>;
+    fn parse<'a>(&self, body: &'a str) -> Result<Request<'a>, NotThisApi> {
+        self.read(body, content::fields(body)?)
+    }
+
+    /// Reads once more what [`Format::parse`] has read, or that with fields set: whether it is JSON is
+    /// known, and to find that out is most of what reading costs.
+    ///
+    /// # Errors
+    /// As [`Format::parse`].
+    fn parse_again<'a>(&self, body: &'a str) -> Result<Request<'a>, NotThisApi> {
+        self.read(body, Object::of_valid(body))
+    }
+
+    /// [`Format::parse`] of a body with these top-level fields.
+    ///
+    /// # Errors
+    /// [`NotThisApi`] when they are not those of this API.
+    fn read<'a>(&self, body: &'a str, fields: Object<'a>) -> Result<Request<'a>, NotThisApi>;
 
     /// The request field that limits output tokens in this request: the one that is set, else the
     /// one to add. Asked of [`Kind::Generation`] only.

@@ -31,8 +31,7 @@ impl Format for OpenAiChat {
         path.ends_with("/v1/chat/completions")
     }
 
-    fn parse<'a>(&self, body: &'a str) -> Result<Request<'a>, NotThisApi> {
-        let fields = content::fields(body)?;
+    fn read<'a>(&self, body: &'a str, fields: Object<'a>) -> Result<Request<'a>, NotThisApi> {
         let mut list = content::list(&fields, "messages")?;
         let mut system = Vec::new();
         let mut messages = Vec::with_capacity(8);

@@ -29,8 +29,7 @@ impl Format for OpenAiCompletions {
         path.ends_with("/v1/completions")
     }
 
-    fn parse<'a>(&self, body: &'a str) -> Result<Request<'a>, NotThisApi> {
-        let fields = content::fields(body)?;
+    fn read<'a>(&self, body: &'a str, fields: Object<'a>) -> Result<Request<'a>, NotThisApi> {
         // Without a prompt the model starts a new document.
         let messages: Vec<_> = content::inputs(fields.set("prompt"))
             .into_iter()

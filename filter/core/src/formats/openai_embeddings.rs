@@ -31,8 +31,7 @@ impl Format for OpenAiEmbeddings {
         path.ends_with("/v1/embeddings")
     }
 
-    fn parse<'a>(&self, body: &'a str) -> Result<Request<'a>, NotThisApi> {
-        let fields = content::fields(body)?;
+    fn read<'a>(&self, body: &'a str, fields: Object<'a>) -> Result<Request<'a>, NotThisApi> {
         let Some(input) = fields.set("input") else {
             return Err(NotThisApi("`input`: expected text or token ids".to_owned()));
         };

@@ -35,8 +35,7 @@ impl Format for OpenAiResponses {
         path.ends_with("/v1/responses")
     }
 
-    fn parse<'a>(&self, body: &'a str) -> Result<Request<'a>, NotThisApi> {
-        let fields = content::fields(body)?;
+    fn read<'a>(&self, body: &'a str, fields: Object<'a>) -> Result<Request<'a>, NotThisApi> {
         let mut system = Vec::new();
         let mut messages = Vec::new();
         if let Some(raw) = fields.set("instructions") {

@@ -37,6 +37,10 @@ impl Format for Retrieval {
         if serde_json::from_str::<&RawValue>(body).is_err() {
             return Err(NotThisApi("expected JSON".to_owned()));
         }
+        self.read(body, Object::default())
+    }
+
+    fn read<'a>(&self, body: &'a str, _fields: Object<'a>) -> Result<Request<'a>, NotThisApi> {
         Ok(Request {
             body,
             // Nothing reads or changes a field.

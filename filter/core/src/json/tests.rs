@@ -372,3 +372,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_object_that_is_known_to_be_one_is_read_alike() {
+    for json in [
+        "{}",
+        "\u{feff} {\n \"a\" : \"x\" ,\t\"n\":-1.50e3, \"o\": {\"}\": [\"]\", {}]}\r\n } \n",
+        r#"{"\u0061":1,"a":[true , null],"":"\"}\\","\ud800":{"a":{}}}"#,
+    ] {
+        let fields = |object: &Object<'_>| -> Vec<(String, String)> {
+            let fields = object.iter();
+            fields
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect()
+        };
+        assert_eq!(
+            fields(&Object::of_valid(json)),
+            fields(&Object::parse(json).unwrap())
+        );
+    }
+    for no_object in ["", "[1]", "{\"a", "{\"a\":", "7", "\u{feff}"] {
+        let _ = Object::of_valid(no_object);
+    }
+}

@@ -224,6 +224,12 @@ fn converse(seed: u64) -> usize {
             now_ms,
             scale_milli: scale,
         };
+        let format = formats::by_name(made.format).unwrap();
+        let (once, again) = (
+            format.parse(&body).unwrap(),
+            format.parse_again(&body).unwrap(),
+        );
+        assert_eq!(format!("{again:?}"), format!("{once:?}"));
         let ask = worker.with(&turn, |job, _| asked(job));
         let known: Vec<Similarity> = ask
             .iter()
