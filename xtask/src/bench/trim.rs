@@ -47,6 +47,9 @@ pub(super) fn measure(workspace: &Workspace, asked: &Asked<'_>) -> Result<Vec<Ro
     Ok(all)
 }
 
+/// Messages of the conversations that are held against each other: the core's cases have them.
+const LENGTHS: [u32; 4] = [50, 100, 200, 400];
+
 /// What trimming takes in wasm, of the core's cases (nanoseconds by name).
 fn cost(cases: &BTreeMap<String, f64>) -> Result<Vec<Row>> {
     let us = |case: &str| -> Result<f64> {
@@ -61,19 +64,14 @@ fn cost(cases: &BTreeMap<String, f64>) -> Result<Vec<Row>> {
         better: Better::Lower,
     };
     let seen = us("trim/100 messages seen")?;
-    let twice = us("trim/200 messages seen")?;
     let parsed = us("parse/100 messages")?;
     let new = us("parse and trim/100 messages, 4000 tokens new")?;
     let few = us("parse and trim/100 messages, 200 tokens new")?;
-    let bare = us("whole request/100 messages, not trimmed")?;
-    let whole = us("whole request/100 messages, trimmed")?;
-    Ok(vec![
+    let mut rows = vec![
         Row {
             target: Some(MOST_US),
             ..row("100 messages of 200 tokens, seen", seen, "µs")
         },
-        row("200 messages, seen", twice, "µs"),
-        row("200 messages ÷ 100", twice / seen, "times"),
         row("the last message new", few - parsed, "µs"),
         row("the last message new, of 4000 tokens", new - parsed, "µs"),
         row(
@@ -86,9 +84,42 @@ fn cost(cases: &BTreeMap<String, f64>) -> Result<Vec<Row>> {
             us("trim/100 messages seen, summary")?,
             "µs",
         ),
-        row("whole request, not trimmed", bare, "µs"),
-        row("whole request, trimmed", whole, "µs"),
-    ])
+    ];
+    // A whole request, its last message new: what it takes without trimming is reading.
+    let mut lengths = Vec::new();
+    for messages in LENGTHS {
+        let read = us(&format!("whole request/{messages} messages, not trimmed"))?;
+        let whole = us(&format!("whole request/{messages} messages, trimmed"))?;
+        let own = whole - read;
+        rows.push(row(
+            &format!("{messages} messages, not trimmed"),
+            read,
+            "µs",
+        ));
+        rows.push(row(
+            &format!("{messages} messages, trimming's own"),
+            own,
+            "µs",
+        ));
+        lengths.push((f64::from(messages), read, own));
+    }
+    for pair in lengths.windows(2) {
+        let [(few, read_few, own_few), (many, read_many, own_many)] = pair else {
+            continue;
+        };
+        let each = |few: f64, many: f64, messages: f64| (many - few) / messages * 1e3;
+        let name = format!("each old message of {few} to {many}");
+        let messages = many - few;
+        let read = each(*read_few, *read_many, messages);
+        rows.push(row(&format!("{name}, not trimmed"), read, "ns"));
+        let own = each(*own_few, *own_many, messages);
+        rows.push(row(&format!("{name}, trimming's own"), own, "ns"));
+    }
+    if let [_, (_, _, own), _, (_, _, own_of_most)] = lengths[..] {
+        let grown = own_of_most / own;
+        rows.push(row("trimming's own, 400 messages ÷ 100", grown, "times"));
+    }
+    Ok(rows)
 }
 
 #[cfg(test)]
@@ -108,17 +139,25 @@ mod tests {
     fn what_was_only_read_is_not_counted_as_trimmed() {
         let cases = [
             ("trim/100 messages seen", 400e3),
-            ("trim/200 messages seen", 700e3),
             ("trim/100 messages seen, 20 chunks", 900e3),
             ("trim/100 messages seen, summary", 800e3),
             ("parse/100 messages", 60e3),
             ("parse and trim/100 messages, 200 tokens new", 460e3),
             ("parse and trim/100 messages, 4000 tokens new", 1460e3),
-            ("whole request/100 messages, not trimmed", 80e3),
-            ("whole request/100 messages, trimmed", 500e3),
         ];
         let cases = cases.map(|(case, time)| (case.to_owned(), time));
-        let rows = cost(&cases.into()).unwrap();
+        let mut cases: BTreeMap<String, f64> = cases.into();
+        for (messages, read, trimmed) in [
+            (50, 40e3, 140e3),
+            (100, 80e3, 280e3),
+            (200, 160e3, 460e3),
+            (400, 320e3, 820e3),
+        ] {
+            let name = |how: &str| format!("whole request/{messages} messages, {how}");
+            cases.insert(name("not trimmed"), read);
+            cases.insert(name("trimmed"), trimmed);
+        }
+        let rows = cost(&cases).unwrap();
         let value = |case: &str| {
             rows.iter()
                 .find(|row| row.case.contains(case))
@@ -126,7 +165,10 @@ mod tests {
                 .value
         };
         assert_eq!(value("of 4000 tokens"), 1400.0);
-        assert_eq!(value("200 messages ÷ 100"), 1.75);
+        assert_eq!(value("100 messages, trimming's own"), 200.0);
+        assert_eq!(value("100 to 200, not trimmed"), 800.0);
+        assert_eq!(value("100 to 200, trimming's own"), 1000.0);
+        assert_eq!(value("400 messages ÷ 100"), 2.5);
         assert_eq!(rows.iter().filter(|row| row.target.is_some()).count(), 1);
     }
 }

@@ -20,6 +20,9 @@ const MESSAGE: usize = 900;
 /// Last turns that take turns: each time another, all of them seen before.
 const LAST: usize = 16;
 
+/// Messages of conversations that are held against each other.
+const LENGTHS: [usize; 4] = [50, 100, 200, 400];
+
 /// Chunks of a retrieval.
 const CHUNKS: usize = 20;
 
@@ -224,9 +227,8 @@ impl Trimmer {
 /// Every case.
 pub(super) fn all() -> Vec<Case> {
     let said = |seed| speech(MESSAGE, 20_000 + seed);
-    vec![
+    let mut cases: Vec<Case> = vec![
         ("trim/100 messages seen", seen(RELEVANT, 100, &said)),
-        ("trim/200 messages seen", seen(RELEVANT, 200, &said)),
         (
             "trim/100 messages seen, 20 chunks",
             seen(CONTEXT, 100, &retrieved),
@@ -238,12 +240,16 @@ pub(super) fn all() -> Vec<Case> {
             "parse and trim/100 messages, 4000 tokens new",
             new(20 * MESSAGE),
         ),
-        (
-            "whole request/100 messages, not trimmed",
-            request(r#""mode":"off""#),
-        ),
-        ("whole request/100 messages, trimmed", request(RELEVANT)),
-    ]
+    ];
+    for messages in LENGTHS {
+        let mut add = |how: &str, trim: &str| {
+            let name = format!("whole request/{messages} messages, {how}");
+            cases.push((Box::leak(name.into_boxed_str()), request(trim, messages)));
+        };
+        add("not trimmed", r#""mode":"off""#);
+        add("trimmed", RELEVANT);
+    }
+    cases
 }
 
 /// Trims a conversation of which everything has been seen and counted before.
@@ -272,7 +278,7 @@ fn parse(messages: usize) -> Box<dyn FnMut()> {
     })
 }
 
-/// A conversation of 100 messages whose last is another each time, of so many bytes.
+/// A conversation whose last message is another each time.
 struct Growing {
     /// All but the last message's number, and what stands behind it.
     front: String,
@@ -281,8 +287,9 @@ struct Growing {
 }
 
 impl Growing {
-    fn of(bytes: usize) -> Growing {
-        let body = chat(100, "|");
+    /// Of so many messages, the last of so many bytes.
+    fn of(messages: usize, bytes: usize) -> Growing {
+        let body = chat(messages, "|");
         let (front, back) = body.split_once('|').unwrap_or((&body, ""));
         Growing {
             front: front.to_owned(),
@@ -300,7 +307,7 @@ impl Growing {
 /// Reads and trims a conversation whose last message is new.
 fn new(bytes: usize) -> Box<dyn FnMut()> {
     let mut trimmer = Trimmer::after(&config(RELEVANT), 100);
-    let mut growing = Growing::of(bytes);
+    let mut growing = Growing::of(100, bytes);
     Box::new(move || {
         let body = growing.next();
         if let Ok(request) = format().parse(black_box(&body)) {
@@ -310,14 +317,14 @@ fn new(bytes: usize) -> Box<dyn FnMut()> {
 }
 
 /// A request's whole life, its last message new.
-fn request(trim: &str) -> Box<dyn FnMut()> {
+fn request(trim: &str, messages: usize) -> Box<dyn FnMut()> {
     let mut vm = Plan::parse(config(trim).as_bytes(), &|_| None)
         .ok()
         .map(|plan| {
             let tokens = Tokens::load(&plan.encodings());
             Vm::new(Rc::new(plan), tokens)
         });
-    let mut growing = Growing::of(MESSAGE);
+    let mut growing = Growing::of(messages, MESSAGE);
     Box::new(move || {
         if let Some(vm) = vm.as_mut() {
             black_box(whole(vm, growing.next().as_bytes()));
