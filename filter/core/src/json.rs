@@ -8,6 +8,7 @@ mod canonical;
 mod cursor;
 mod edit;
 mod offsets;
+pub mod splices;
 mod write;
 
 #[cfg(test)]

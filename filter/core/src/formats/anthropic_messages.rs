@@ -5,7 +5,7 @@ mod stream;
 
 use sluice_wire::Usage;
 
-use super::conversation::{self, Conversation, Fields, ItemReader, Tie};
+use super::conversation::{self, Conversation, Fields, Tie};
 use super::{
     Answer, ApiError, Content, Edit, ErrorKind, Format, Kind, NotThisApi, Part, Request, Role,
     StreamReader, SystemPlace, content, openai,
@@ -100,11 +100,7 @@ impl Format for AnthropicMessages {
     }
 
     fn conversation<'a>(&self, request: &Request<'a>) -> Option<Conversation<'a>> {
-        let reader = ItemReader {
-            item: message,
-            ties,
-        };
-        conversation::read(request, ("messages", "text"), &reader)
+        conversation::read(request, ("messages", "text"), ties)
     }
 
     fn system_place(&self) -> SystemPlace {

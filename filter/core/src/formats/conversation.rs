@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use super::{Content, Part, Request, Role, content};
 use crate::json::Cursor;
+use crate::json::splices::span;
 
 /// The field of a message by which a client says that it must not be trimmed (`true`); it is taken
 /// out before the request goes on, whatever its value.
@@ -69,13 +70,8 @@ impl Item<'_> {
     }
 }
 
-/// How a format tells an item: its speaker and content, and what a field of it says.
-pub(super) struct ItemReader {
-    /// Reads the item that the cursor stands before.
-    pub(super) item: for<'a> fn(&mut Cursor<'a>) -> (content::Speaker, Content<'a>),
-    /// What ties an item that is an object.
-    pub(super) ties: for<'a> fn(&Fields<'a>, &Content<'a>) -> Vec<Tie<'a>>,
-}
+/// What ties an item that is an object, by what its fields say.
+pub(super) type Ties = for<'a> fn(&Fields<'a>, &Content<'a>) -> Vec<Tie<'a>>;
 
 /// Fields of an item, in order, values raw. The last of a name counts.
 pub(super) struct Fields<'a>(Vec<(Cow<'a, str>, &'a str)>);
@@ -125,39 +121,56 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The conversation under `field`; None where that is no array.
+/// The conversation under `field`; None where that is no array. Its items are the request's system
+/// prompts and messages that stand there, in the order in which they do: they are not read again but
+/// for what ties them.
 pub(super) fn read<'a>(
     request: &Request<'a>,
     (field, text_type): (&'static str, &'static str),
-    reader: &ItemReader,
+    ties: Ties,
 ) -> Option<Conversation<'a>> {
-    let mut list = Cursor::new(request.fields.get(field)?);
-    if !list.enter(b'[') {
+    let list = request.fields.get(field)?;
+    if !Cursor::new(list).enter(b'[') {
         return None;
     }
+    let place = |content: &Content<'a>| span(list, content.raw).map(|place| place.start);
+    let system = request.system.iter().map(|content| (None, content));
+    let mut system = system
+        .filter(|(_, content)| place(content).is_some())
+        .peekable();
+    let messages = request.messages.iter();
+    let messages = messages.map(|message| (Some(message.role), &message.content));
+    let mut messages = messages.peekable();
     let mut items = Vec::with_capacity(request.messages.len() + request.system.len());
-    while list.element() {
-        items.push(item(list.value(), reader));
+    loop {
+        let is_next = match (system.peek(), messages.peek()) {
+            (Some((_, one)), Some((_, other))) => place(one) < place(other),
+            (one, _) => one.is_some(),
+        };
+        let next = if is_next {
+            system.next()
+        } else {
+            messages.next()
+        };
+        let Some((role, content)) = next else { break };
+        items.push(item(role, content, ties));
     }
     Some(Conversation { items, text_type })
 }
 
-fn item<'a>(raw: &'a str, reader: &ItemReader) -> Item<'a> {
-    let (speaker, content) = (reader.item)(&mut Cursor::new(raw));
+fn item<'a>(role: Option<Role>, content: &Content<'a>, ties: Ties) -> Item<'a> {
+    let raw = content.raw;
     let fields = Fields::read(&mut Cursor::new(raw));
     let ties = match raw.starts_with('{') {
-        true => (reader.ties)(&fields, &content),
+        true => ties(&fields, content),
         false => vec![Tie::Unknown],
     };
     Item {
-        role: match speaker {
-            content::Speaker::System => None,
-            content::Speaker::Other(role) => Some(role),
-        },
-        content,
+        role,
         ties,
         name: fields.word("name"),
         pin: fields.get(PIN).map(|raw| raw == "true"),
+        content: content.clone(),
     }
 }
 

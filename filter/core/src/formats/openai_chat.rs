@@ -2,7 +2,7 @@
 
 use sluice_wire::Usage;
 
-use super::conversation::{self, Conversation, Fields, ItemReader, Tie};
+use super::conversation::{self, Conversation, Fields, Tie};
 use super::openai::{self, ChunkReader, ChunkWriter, Flavour, MAX_DELTA};
 use super::{
     Answer, ApiError, Content, Edit, Format, Kind, NotThisApi, Part, Request, Role, StreamReader,
@@ -111,11 +111,7 @@ impl Format for OpenAiChat {
     }
 
     fn conversation<'a>(&self, request: &Request<'a>) -> Option<Conversation<'a>> {
-        let reader = ItemReader {
-            item: message,
-            ties,
-        };
-        conversation::read(request, ("messages", "text"), &reader)
+        conversation::read(request, ("messages", "text"), ties)
     }
 
     fn system_place(&self) -> SystemPlace {

@@ -4,7 +4,7 @@ mod replay;
 
 use sluice_wire::Usage;
 
-use super::conversation::{self, Conversation, Fields, ItemReader, Tie};
+use super::conversation::{self, Conversation, Fields, Tie};
 use super::openai;
 use super::{
     Answer, ApiError, Content, Edit, Format, Kind, MAX_ASSEMBLED, Message, NotThisApi, Part,
@@ -125,8 +125,7 @@ impl Format for OpenAiResponses {
     }
 
     fn conversation<'a>(&self, request: &Request<'a>) -> Option<Conversation<'a>> {
-        let reader = ItemReader { item, ties };
-        conversation::read(request, ("input", "input_text"), &reader)
+        conversation::read(request, ("input", "input_text"), ties)
     }
 
     fn system_place(&self) -> SystemPlace {

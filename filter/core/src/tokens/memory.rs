@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use xxhash_rust::xxh3::xxh3_128_with_seed;
-
 /// Counts in one generation; there are two, so at most twice as many are held: two hundred
 /// conversations of forty messages and more, in a mebibyte.
 const GENERATION: usize = 8192;
@@ -21,9 +19,10 @@ pub(super) struct Memory {
 type Counts = HashMap<u128, u32, BuildHasherDefault<Hashed>>;
 
 impl Memory {
-    /// Key of a text; `salt` keeps apart what the same bytes mean in different places.
-    pub(super) fn key(text: &str, salt: u64) -> u128 {
-        xxh3_128_with_seed(text.as_bytes(), salt)
+    /// Key of a text by its digest; `salt` keeps apart what the same bytes mean in different places.
+    pub(super) fn key(digest: u128, salt: u64) -> u128 {
+        // An odd factor, so that salts, which are small numbers, differ in every bit.
+        digest ^ u128::from(salt.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
     pub(super) fn get(&mut self, key: u128) -> Option<u64> {

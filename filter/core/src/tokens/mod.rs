@@ -7,7 +7,7 @@ mod vocabulary;
 
 use serde::Deserialize;
 
-use crate::formats::{Content, Part, Request};
+use crate::formats::{Content, Digests, Part, Request};
 pub use count::EXACT_BYTES;
 use count::{Counter, Item, Work};
 use memory::Memory;
@@ -271,6 +271,17 @@ impl Tokens {
         request: &Request<'_>,
         format: &str,
     ) -> Option<Each> {
+        self.each_by(encoding, (request, &Digests::of(request)), format)
+    }
+
+    /// The same where the request's digests are known.
+    #[must_use]
+    pub fn each_by(
+        &mut self,
+        encoding: Encoding,
+        (request, digests): (&Request<'_>, &Digests),
+        format: &str,
+    ) -> Option<Each> {
         let counter = self
             .counters
             .iter()
@@ -279,18 +290,23 @@ impl Tokens {
         let mut work = Work::default();
         let named = is_chat(format);
         // The same bytes mean other things as tools, as a system prompt and as a message.
-        let tools = request.tools.map(|raw| (raw, 0, None));
-        let system = request.system.iter().map(|one| (one.raw, 1, Some(one)));
-        let messages = request.messages.iter().map(|one| &one.content);
-        let messages = messages.map(|one| (one.raw, 2, Some(one)));
-        for (raw, place, content) in tools.into_iter().chain(system).chain(messages) {
+        let tools = request.tools.map(|raw| (0, Piece::Tools(raw)));
+        let system = request.system.iter().map(|one| (1, Piece::Content(one)));
+        let messages = request.messages.iter();
+        let messages = messages.map(|one| (2, Piece::Content(&one.content)));
+        let pieces = tools.into_iter().chain(system).chain(messages);
+        let contents = digests.system.iter().chain(&digests.messages);
+        let digests = digests.tools.iter().chain(contents);
+        for ((place, piece), digest) in pieces.zip(digests) {
             let salt = (encoding as u64) << 8 | place << 1 | u64::from(named);
-            let key = Memory::key(raw, salt);
+            let key = Memory::key(digest.all, salt);
             let known = self.memory.get(key);
-            match (known, content) {
+            match (known, piece) {
                 (Some(_), _) => {}
-                (None, Some(content)) => work.add(counts.len(), key, Item::content(content, named)),
-                (None, None) => work.add(counts.len(), key, Item::raw(raw)),
+                (None, Piece::Content(content)) => {
+                    work.add(counts.len(), key, Item::content(content, named));
+                }
+                (None, Piece::Tools(raw)) => work.add(counts.len(), key, Item::raw(raw)),
             }
             counts.push(known.unwrap_or(0));
         }

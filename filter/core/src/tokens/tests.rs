@@ -195,14 +195,14 @@ fn a_message_that_was_counted_is_remembered_per_encoding_and_format() {
 #[test]
 fn the_memory_of_counts_is_bounded_and_keeps_what_is_used() {
     let mut memory = Memory::default();
-    let used = Memory::key("used", 0);
+    let used = Memory::key(1, 0);
     memory.put(used, 7);
     for number in 0..40_000_u64 {
-        memory.put(Memory::key("other", number), number);
+        memory.put(Memory::key(2, number), number);
         assert_eq!(memory.get(used), Some(7), "after {number} others");
         assert!(memory.len() <= 16_384);
     }
-    assert_eq!(memory.get(Memory::key("other", 1)), None);
+    assert_eq!(memory.get(Memory::key(2, 1)), None);
 }
 
 #[test]

@@ -23,7 +23,7 @@ use fastrand::Rng;
 use rules::{faults, in_a_row};
 use schema::Schemas;
 use serde_json::Value;
-use sluice_core::formats;
+use sluice_core::formats::{self, Format, Request};
 use sluice_core::json::{self, Object};
 use sluice_core::policy::trim::edits;
 use sluice_core::policy::trim::turns::{Stay, Turns};
@@ -53,7 +53,7 @@ impl Cut {
         let noted = rng.bool();
         let note = noted.then_some(NOTE);
         let Some(turns) = Turns::of(&request, format, stay) else {
-            let after = edits::unpinned(&request, format).apply(&before);
+            let after = unpinned(&request, format);
             return Cut {
                 stays: vec![true; made.items().len()],
                 noted: false,
@@ -287,6 +287,13 @@ fn damaged(body: &str, rng: &mut Rng) -> String {
     chars.into_iter().collect()
 }
 
+/// The body without pins.
+fn unpinned(request: &Request<'_>, format: &dyn Format) -> String {
+    let conversation = format.conversation(request);
+    let edits = conversation.map(|it| edits::unpinned(request.body, &it));
+    edits.unwrap_or_default().apply(request.body)
+}
+
 #[test]
 fn a_body_that_is_damaged_and_still_json_stays_json() {
     let mut read = 0;
@@ -298,7 +305,7 @@ fn a_body_that_is_damaged_and_still_json_stays_json() {
         let Ok(request) = format.parse(&body) else {
             continue;
         };
-        let mut after = vec![edits::unpinned(&request, format).apply(&body)];
+        let mut after = vec![unpinned(&request, format)];
         if let Some(turns) = Turns::of(&request, format, Stay::default()) {
             let keep = vec![false; turns.exchanges.len()];
             after.push(edits::dropping(&turns, &keep, Some(NOTE)).apply(&body));

@@ -2,7 +2,7 @@
 
 use super::splices::{Splices, cuts, escaped, field, span};
 use super::turns::Turns;
-use crate::formats::{Format, Item, PIN, Request, Role};
+use crate::formats::{Conversation, Item, PIN, Role};
 use crate::json::{Cursor, JsonStr};
 
 /// The changes that leave out the exchanges whose `keep` is false and which need not stay. Every
@@ -67,21 +67,11 @@ pub(crate) fn may_be_pinned(body: &str) -> bool {
         || memchr::memmem::find_iter(body.as_bytes(), br"\u00").any(escaped)
 }
 
-/// The changes that take every pin out of a conversation, whatever it looks like: upstream knows
-/// no such field, and would refuse the request.
+/// The changes that take every pin out of a conversation, which stands in `body`, whatever it looks
+/// like: upstream knows no such field, and would refuse the request.
 #[must_use]
-pub fn unpinned(request: &Request<'_>, format: &dyn Format) -> Splices {
-    let mut splices = Splices::default();
-    if !may_be_pinned(request.body) {
-        return splices;
-    }
-    let items = format
-        .conversation(request)
-        .map(|conversation| conversation.items);
-    for item in items.iter().flatten().filter(|item| item.pin.is_some()) {
-        splices.cut(field(request.body, item.content.raw, PIN));
-    }
-    splices
+pub fn unpinned(body: &str, conversation: &Conversation<'_>) -> Splices {
+    leaving(body, &conversation.items, &[])
 }
 
 /// Where the note goes in a user's message, and as what; None where its content is neither text nor

@@ -12,13 +12,11 @@
 pub mod context;
 pub mod edits;
 pub mod history;
-mod identity;
 pub mod marks;
 pub mod planner;
 pub mod rank;
 pub mod request;
 pub mod sentences;
-pub mod splices;
 mod spoken;
 pub mod summary;
 pub mod system;
@@ -26,4 +24,5 @@ pub mod template;
 pub mod terms;
 pub mod turns;
 
+pub use crate::json::splices;
 pub use request::{Asked, Fault, Job, Known, Memories, Model, Trimmed, asked, newer, trim};

@@ -25,7 +25,9 @@ use self::past::{Conversation, with_marks};
 use self::state::State;
 use self::steps::{Steps, placed};
 use super::context::{self, Found};
+use super::edits;
 use super::planner::{Nothing, Unmet, Why};
+use super::splices::Splices;
 use super::summary::DigestMemory;
 use super::template::Template;
 use super::terms::TermMemory;
@@ -134,13 +136,21 @@ pub fn trim(job: &Job<'_>, memories: &mut Memories<'_>) -> Result<Trimmed, Fault
         .known
         .state
         .and_then(|state| serde_json::from_str(state).ok());
-    let (whole_body, whole_given) = placed(job, found.whole())?;
+    let conversation = job.format.conversation(request);
+    let pins = conversation.as_ref();
+    let pins = pins.map_or_else(Splices::default, |it| edits::unpinned(request.body, it));
+    let (whole_body, whole_given) = placed(job, &pins, found.whole())?;
     let whole_request = parsed(job.format, whole_body.as_deref());
     let client = Counted::of(job, whole_request.as_ref().unwrap_or(request), memories);
 
+    let conversation = conversation.filter(|_| whole_body.is_none());
     let mut steps = Steps::default();
     let similar = Similar::of(job, &found);
-    steps.chunks((job, &found, &state), (&client, similar.chunks), memories)?;
+    steps.chunks(
+        (job, &found, &state),
+        (&client, &pins, similar.chunks),
+        memories,
+    )?;
     let question = current(&found).map(|one| one.question.to_string());
     steps.system(job, (client.request, question.as_deref()), memories);
     let edited_request = parsed(job.format, steps.body.as_deref());
@@ -157,7 +167,7 @@ pub fn trim(job: &Job<'_>, memories: &mut Memories<'_>) -> Result<Trimmed, Fault
     };
     let mut body = steps.body.clone();
     let mut planned = false;
-    if let Some(mut conversation) = Conversation::of(job, &client, outgoing) {
+    if let Some(mut conversation) = Conversation::of(job, (&client, conversation), outgoing) {
         let known = (question, similar.past);
         let last = state.as_ref().map(|state| &state.sent);
         let decided = conversation.decide(job, known, last, memories);

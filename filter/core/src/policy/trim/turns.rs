@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::formats::{Format, Item, Part, Request, Role, Tie};
+use crate::formats::{Conversation, Format, Item, Part, Request, Role, Tie};
 
 /// Shortest id that is looked for in the current turn: words this long are no words by chance.
 const SHORTEST_ID: usize = 6;
@@ -58,7 +58,16 @@ impl<'a> Turns<'a> {
     /// has no list of messages. Linear in the conversation but for a logarithm of its ids.
     #[must_use]
     pub fn of(request: &Request<'a>, format: &dyn Format, stay: Stay) -> Option<Turns<'a>> {
-        let conversation = format.conversation(request)?;
+        Turns::in_order(request.body, format.conversation(request)?, stay)
+    }
+
+    /// The exchanges of a conversation, which stands in `body`.
+    #[must_use]
+    pub fn in_order(
+        body: &'a str,
+        conversation: Conversation<'a>,
+        stay: Stay,
+    ) -> Option<Turns<'a>> {
         let items = conversation.items;
         let starts = starts(&items);
         let first = *starts.first()?;
@@ -76,7 +85,7 @@ impl<'a> Turns<'a> {
             }
         }
         let mut turns = Turns {
-            body: request.body,
+            body,
             text_type: conversation.text_type,
             items,
             exchanges,

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::formats;
+use crate::formats::{self, Request};
 use crate::policy::trim::turns::Stay;
 
 /// The list of messages after `keep`; None where nothing changes.
@@ -67,24 +67,26 @@ fn the_first_element_goes_with_its_comma_and_so_do_pins() {
 #[test]
 fn pins_are_taken_out_of_any_conversation() {
     let format = formats::by_name("openai.chat").unwrap();
+    let unpinned =
+        |request: &Request<'_>| unpinned(request.body, &format.conversation(request).unwrap());
     let body = r#"{"messages":[7,{"role":"assistant","content":"a","sluice_pin":true}]}"#;
     let request = format.parse(body).unwrap();
     assert_eq!(
-        unpinned(&request, format).apply(body),
+        unpinned(&request).apply(body),
         r#"{"messages":[7,{"role":"assistant","content":"a"}]}"#
     );
     // However the key is written.
     let body = r#"{"messages":[{"role":"user","content":"a","sl\u0075ice\u005Fpin":true}]}"#;
     let request = format.parse(body).unwrap();
     assert_eq!(
-        unpinned(&request, format).apply(body),
+        unpinned(&request).apply(body),
         r#"{"messages":[{"role":"user","content":"a"}]}"#
     );
     let other = r#"{"messages":[{"role":"user","content":"caf\u00e9 \u003cb\u003e \u00"}]}"#;
     assert!(!may_be_pinned(other), "no letter of the key is escaped");
     let body = r#"{"messages":[{"role":"user","content":"say \"sluice_pin\":true"}]}"#;
     let request = format.parse(body).unwrap();
-    assert!(unpinned(&request, format).is_empty());
+    assert!(unpinned(&request).is_empty());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{Job, Memories, parsed};
 use crate::config::{self, Plan, Prefix, Price};
-use crate::formats::Request;
+use crate::formats::{Digests, Request};
 use crate::tokens::{Each, Encoding, Tokens};
 
 /// The model that answers.
@@ -78,17 +78,20 @@ impl Counting {
     }
 }
 
-/// A request and its tokens.
+/// A request, its digests and its tokens.
 pub(super) struct Counted<'r, 'a> {
     pub(super) request: &'r Request<'a>,
+    pub(super) digests: Digests,
     pub(super) each: Each,
 }
 
 impl<'r, 'a> Counted<'r, 'a> {
     pub(super) fn of(job: &Job<'_>, request: &'r Request<'a>, memories: &mut Memories<'_>) -> Self {
+        let digests = Digests::of(request);
         Counted {
             request,
-            each: count(job, request, memories.tokens),
+            each: count_by(job, (request, &digests), memories.tokens),
+            digests,
         }
     }
 }
@@ -106,11 +109,20 @@ pub(super) fn shorter(
 }
 
 pub(super) fn count(job: &Job<'_>, request: &Request<'_>, tokens: &mut Tokens) -> Each {
+    count_by(job, (request, &Digests::of(request)), tokens)
+}
+
+/// As [`count`] where the request's digests are known.
+fn count_by(
+    job: &Job<'_>,
+    (request, digests): (&Request<'_>, &Digests),
+    tokens: &mut Tokens,
+) -> Each {
     let format = job.format.name();
     let exact = job
         .model
         .counting
-        .and_then(|by| Some((by, tokens.each(by.encoding, request, format)?)));
+        .and_then(|by| Some((by, tokens.each_by(by.encoding, (request, digests), format)?)));
     let exact = exact.map(|(by, each)| each.map(|tokens| by.scaled(tokens)));
     exact.unwrap_or_else(|| tokens.estimate_each(job.model.name, request, format))
 }

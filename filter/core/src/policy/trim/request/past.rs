@@ -9,7 +9,7 @@ use super::count::Counted;
 use super::meaning::similarity;
 use super::{Job, Memories, parsed};
 use crate::config::{History, Keep, Prefix, PrefixCache, Price};
-use crate::formats::{self, Request, Role};
+use crate::formats::{self, Content, Digest, Part, Request, Role};
 use crate::json::Object;
 use crate::policy::trim::history::{self, Past};
 use crate::policy::trim::planner::{self, Anew, Decision, Item, Mark, Sent, Why};
@@ -17,9 +17,9 @@ use crate::policy::trim::rank::{self, Passage};
 use crate::policy::trim::splices::{Splices, span};
 use crate::policy::trim::summary;
 use crate::policy::trim::template::Slot;
-use crate::policy::trim::terms::Terms;
+use crate::policy::trim::terms::{self, Terms};
 use crate::policy::trim::turns::{Exchange, Stay, Turns};
-use crate::policy::trim::{edits, identity, marks, spoken};
+use crate::policy::trim::{edits, marks, spoken};
 
 /// Thousandths by which our counts may differ from the provider's, where the tokenizer is known and
 /// where it is guessed.
@@ -43,6 +43,8 @@ pub(super) struct Conversation<'a> {
     turns: Turns<'a>,
     /// What stands before the messages, then each of them.
     items: Vec<Item>,
+    /// Digests of every byte of the same.
+    digests: Vec<u128>,
 }
 
 /// A selection, as the planner weighs it.
@@ -75,13 +77,14 @@ impl Decided {
 }
 
 impl<'a> Conversation<'a> {
-    /// `client`: the request with nothing left out; `outgoing`: the same with its texts edited.
+    /// `client`: the request with nothing left out, with its conversation where that was read;
+    /// `outgoing`: the same with its texts edited.
     pub(super) fn of(
         job: &Job<'_>,
-        client: &Counted<'_, 'a>,
+        (client, conversation): (&Counted<'_, 'a>, Option<formats::Conversation<'a>>),
         outgoing: &Counted<'_, '_>,
     ) -> Option<Conversation<'a>> {
-        let turns = whole_turns(job, client.request)?;
+        let turns = whole_turns(job, client.request, conversation)?;
         let own = pieces(&turns.items, client)?;
         let edited = match std::ptr::eq(client, outgoing) {
             true => None,
@@ -101,14 +104,19 @@ impl<'a> Conversation<'a> {
             .zip(sent)
             .map(|(own, sent)| Item {
                 tokens: own.tokens,
-                digest: own.digest,
+                digest: own.digest.said,
                 sent_tokens: sent.tokens.min(own.tokens),
-                sent_digest: sent.digest,
+                sent_digest: sent.digest.said,
                 needed: true,
                 mark: own.mark,
             })
             .collect();
-        Some(Conversation { turns, items })
+        let digests = own.iter().map(|own| own.digest.all).collect();
+        Some(Conversation {
+            turns,
+            items,
+            digests,
+        })
     }
 
     /// What goes out. `known`: the question where it was told from chunks, and how near the last of
@@ -289,9 +297,8 @@ impl<'a> Conversation<'a> {
         let terms: Vec<Rc<Terms>> = past
             .iter()
             .map(|one| {
-                let raw = raw_of(&self.turns, one.items.clone());
                 let said = || Terms::of(&said(&self.turns, one.items.clone(), false));
-                memories.terms.get(raw, said)
+                memories.terms.get(self.digest(&one.items), said)
             })
             .collect();
         let passages = terms.iter().enumerate().map(|(at, terms)| Passage {
@@ -299,6 +306,12 @@ impl<'a> Conversation<'a> {
             similarity: similarity(similarities, at, past.len()),
         });
         rank::conversation(&Terms::of(&question), &passages.collect::<Vec<_>>())
+    }
+
+    /// Digest of every byte of messages in a row.
+    fn digest(&self, items: &Range<usize>) -> u128 {
+        let own = self.digests.iter().skip(items.start + 1).take(items.len());
+        terms::key(own.copied())
     }
 
     /// A digest of what is left out, where the policy wants one. It depends on nothing else, so that
@@ -380,13 +393,18 @@ fn gaps(keep: &[bool]) -> usize {
 }
 
 /// The turns of the request with nothing left out. The pins are gone from it: what stays for them is
-/// told by the client's own.
-fn whole_turns<'a>(job: &Job<'_>, whole: &Request<'a>) -> Option<Turns<'a>> {
+/// told by the client's own, whose conversation that is. Where they are one, so are the bodies.
+fn whole_turns<'a>(
+    job: &Job<'_>,
+    whole: &Request<'a>,
+    conversation: Option<formats::Conversation<'a>>,
+) -> Option<Turns<'a>> {
     let stay = job.policy.history.as_ref().map(stay_of).unwrap_or_default();
+    if let Some(conversation) = conversation {
+        return Turns::in_order(whole.body, conversation, stay);
+    }
     let mut turns = Turns::of(whole, job.format, stay)?;
-    if !std::ptr::eq(whole.body, job.request.body)
-        && let Some(own) = Turns::of(job.request, job.format, stay)
-    {
+    if let Some(own) = Turns::of(job.request, job.format, stay) {
         let both = turns.exchanges.iter_mut().zip(&own.exchanges);
         both.for_each(|(exchange, own)| exchange.must |= own.must);
     }
@@ -436,49 +454,73 @@ pub(super) fn with_marks(job: &Job<'_>, body: String, plan: &Decision) -> String
 /// What the planner knows of a part of the request.
 struct Piece {
     tokens: u64,
-    digest: u64,
+    digest: Digest,
     mark: Option<Mark>,
 }
 
 /// What stands before the messages, then each of them, which are `items`. None where the API tells
 /// otherwise than the count does.
 fn pieces(items: &[formats::Item<'_>], counted: &Counted<'_, '_>) -> Option<Vec<Piece>> {
-    let Counted { request, each } = counted;
+    let Counted {
+        request,
+        digests,
+        each,
+    } = counted;
     let listed = items.iter().filter(|item| item.role.is_none()).count();
     let apart = request.system.len().checked_sub(listed)?;
-    let mut system = each.system.iter().copied();
-    let mut messages = each.messages.iter().copied();
-    let mut front = Vec::from_iter(request.tools);
-    front.extend(request.system.iter().take(apart).map(|content| content.raw));
-    let system_digests = request.system.iter().take(apart);
-    let digests = system_digests.map(|content| identity::of(None, content));
-    let digests = request
-        .tools
-        .map(identity::of_raw)
-        .into_iter()
-        .chain(digests);
-    let mut pieces = vec![Piece {
-        tokens: each.tools + system.by_ref().take(apart).sum::<u64>(),
-        digest: digests.fold(0, |digest: u64, one| digest.rotate_left(1) ^ one),
-        mark: front.iter().filter_map(|raw| marked(raw)).max(),
-    }];
+    let known = |tokens: &[u64], digests: &[Digest]| -> Vec<(u64, Digest)> {
+        tokens
+            .iter()
+            .copied()
+            .zip(digests.iter().copied())
+            .collect()
+    };
+    let system = known(&each.system, &digests.system);
+    let (front, system) = system.split_at_checked(apart)?;
+    let mut system = system.iter().copied();
+    let messages = known(&each.messages, &digests.messages);
+    let mut messages = messages.iter().copied();
+    let tools = digests.tools.map(|digest| (each.tools, digest));
+    let marks = request.system.iter().take(apart).map(marked);
+    let marks = marks.chain(request.tools.map(marked_json));
+    let mut first = Piece {
+        tokens: 0,
+        digest: Digest::default(),
+        mark: marks.flatten().max(),
+    };
+    for (tokens, digest) in tools.into_iter().chain(front.iter().copied()) {
+        first.tokens += tokens;
+        first.digest.said = first.digest.said.rotate_left(1) ^ digest.said;
+    }
+    let mut pieces = Vec::with_capacity(items.len() + 1);
+    pieces.push(first);
     for item in items {
-        let tokens = match item.role {
+        let (tokens, digest) = match item.role {
             None => system.next(),
             Some(_) => messages.next(),
-        };
-        let raw = item.content.raw;
+        }?;
         pieces.push(Piece {
-            tokens: tokens?,
-            digest: identity::of(item.role, &item.content),
-            mark: marked(raw),
+            tokens,
+            digest,
+            mark: marked(&item.content),
         });
     }
     Some(pieces)
 }
 
-/// The client's `cache_control` in a piece of the request.
-fn marked(raw: &str) -> Option<Mark> {
+/// The client's `cache_control` in a piece of the request: beside its texts, which are most of it.
+fn marked(content: &Content<'_>) -> Option<Mark> {
+    let [Part::Text(text)] = content.parts.as_slice() else {
+        return marked_json(content.raw);
+    };
+    let Some(text) = span(content.raw, text.escaped()) else {
+        return marked_json(content.raw);
+    };
+    let before = content.raw.get(..text.start).and_then(marked_json);
+    before.max(content.raw.get(text.end..).and_then(marked_json))
+}
+
+fn marked_json(raw: &str) -> Option<Mark> {
     memchr::memmem::find(raw.as_bytes(), b"\"cache_control\"")?;
     let hour = memchr::memmem::find(raw.as_bytes(), b"\"1h\"").is_some();
     Some(if hour { Mark::Hour } else { Mark::Short })

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use sluice_wire::Similarity;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::count::{Counted, shorter};
 use super::meaning::{current, similarity};
@@ -10,8 +11,8 @@ use super::state::State;
 use super::{Fault, Job, Memories, parsed};
 use crate::formats::{Part, Request};
 use crate::policy::trim::context::{self, Chosen, Found, Judge, Rank, Selection};
-use crate::policy::trim::edits;
 use crate::policy::trim::rank::{self, Passage};
+use crate::policy::trim::splices::Splices;
 use crate::policy::trim::system::{self, Measures};
 use crate::policy::trim::terms::Terms;
 
@@ -33,7 +34,7 @@ impl Steps {
     pub(super) fn chunks(
         &mut self,
         (job, found, state): (&Job<'_>, &Found<'_>, &Option<State>),
-        (before, similarities): (&Counted<'_, '_>, &[Similarity]),
+        (before, pins, similarities): (&Counted<'_, '_>, &Splices, &[Similarity]),
         memories: &mut Memories<'_>,
     ) -> Result<(), Fault> {
         let Some(policy) = &job.policy.context else {
@@ -52,7 +53,7 @@ impl Steps {
         let room = job.template.and_then(|template| template.limits.context);
         let chosen = found.choose(&policy.within(room), &mut judge, &earlier);
         self.selections.clone_from(&chosen.selections);
-        let (body, given) = placed(job, chosen)?;
+        let (body, given) = placed(job, pins, chosen)?;
         // Those for the template are not in the body, where they could be counted.
         if given.is_some() || shorter(job, body.as_deref(), before, memories) {
             (self.body, self.given) = (body, given);
@@ -111,14 +112,15 @@ fn text_of(part: &Part<'_>) -> Option<String> {
 }
 
 /// The body with the chunks that were chosen: those that came in the field stand in the prompt, and
-/// what upstream does not know is gone. None where nothing changes. A template has a place of its own
+/// what upstream does not know is gone, the `pins` too. None where nothing changes. A template has a place of its own
 /// for such chunks: they come apart then.
 pub(super) fn placed(
     job: &Job<'_>,
+    pins: &Splices,
     chosen: Chosen,
 ) -> Result<(Option<String>, Option<String>), Fault> {
     let mut edits = chosen.edits;
-    edits.extend(edits::unpinned(job.request, job.format));
+    edits.extend(pins.clone());
     let apart = match chosen.given {
         Some(given) if job.template.is_none() => {
             edits.extend(context::given::place(job.request, job.format, &given)?);
@@ -146,15 +148,12 @@ impl Judge for Chunks<'_, '_, '_> {
         if ask.by == Rank::Embeddings && !is_known {
             return None;
         }
-        let question = self
-            .memories
-            .terms
-            .get(ask.question, || Terms::of(ask.question));
-        let terms: Vec<Rc<Terms>> = ask
-            .chunks
-            .iter()
-            .map(|text| self.memories.terms.get(text, || Terms::of(text)))
-            .collect();
+        let mut read = |text: &str| {
+            let key = xxh3_128(text.as_bytes());
+            self.memories.terms.get(key, || Terms::of(text))
+        };
+        let question = read(ask.question);
+        let terms: Vec<Rc<Terms>> = ask.chunks.iter().map(|text| read(text)).collect();
         let passages = terms.iter().zip(ask.indices).map(|(terms, at)| Passage {
             terms,
             similarity: match ask.by {

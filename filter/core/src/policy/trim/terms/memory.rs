@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use rustc_hash::FxBuildHasher;
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::Terms;
 
@@ -29,9 +28,8 @@ pub struct TermMemory {
 type Known = HashMap<u128, Rc<Terms>, FxBuildHasher>;
 
 impl TermMemory {
-    /// The terms of a text that stands in the request as `raw`: known, or read now.
-    pub fn get(&mut self, raw: &str, text: impl FnOnce() -> Terms) -> Rc<Terms> {
-        let key = xxh3_128(raw.as_bytes());
+    /// The terms of the text of that digest: known, or read now.
+    pub fn get(&mut self, key: u128, text: impl FnOnce() -> Terms) -> Rc<Terms> {
         if let Some(known) = self.young.get(&key) {
             return Rc::clone(known);
         }

@@ -50,6 +50,22 @@ pub(super) enum Kind {
     Name,
 }
 
+/// What [`TermMemory`] knows a text by that stands in pieces of these digests.
+#[must_use]
+pub fn key(digests: impl IntoIterator<Item = u128>) -> u128 {
+    // Both halves by FNV-1a's rule, each with an odd factor of its own.
+    let (high, low) = digests
+        .into_iter()
+        .fold((0_u64, 0_u64), |(high, low), one| {
+            let (one_high, one_low) = ((one >> 64) as u64, one as u64);
+            (
+                (high ^ one_high).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                (low ^ one_low).wrapping_mul(0xd6e8_feb8_6659_fd93),
+            )
+        });
+    u128::from(high) << 64 | u128::from(low)
+}
+
 impl Terms {
     /// Reads a text. Takes time in its length, up to a bound.
     #[must_use]

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::json::{self, Cursor};
+use super::{Cursor, JsonStr};
 
 /// Replacements, each of a range of the body's bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub fn span(body: &str, part: &str) -> Option<Range<usize>> {
 #[must_use]
 pub fn escaped(text: &str) -> String {
     let quoted = serde_json::Value::from(text).to_string();
-    json::JsonStr::new(&quoted).map_or_else(String::new, |string| string.escaped().to_owned())
+    JsonStr::new(&quoted).map_or_else(String::new, |string| string.escaped().to_owned())
 }
 
 /// What to cut so that `object`, a JSON object in `body`, has no field `name`.
