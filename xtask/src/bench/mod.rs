@@ -2,6 +2,7 @@
 
 mod cache;
 mod core;
+mod router;
 mod table;
 mod trim;
 
@@ -50,6 +51,11 @@ const BENCHES: &[Bench] = &[
         name: "trim",
         about: "what stays when a prompt is cut, what that takes, what conversations then cost",
         measure: trim::measure,
+    },
+    Bench {
+        name: "router",
+        about: "which prompts the score sends to the large model, and what quality that keeps",
+        measure: router::measure,
     },
 ];
 

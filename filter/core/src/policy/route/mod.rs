@@ -2,6 +2,7 @@
 
 mod facts;
 mod lexicon;
+pub mod quality;
 mod rule;
 mod rules;
 mod scan;
