@@ -113,6 +113,9 @@ pub struct Sums {
     pub saved: ByLever,
     /// What levers in mode `dry` would have saved on top.
     pub would_save: ByLever,
+    /// What trimming left out, and the discounts that it lost for that.
+    #[serde(default)]
+    pub trim: Trimming,
     /// Requests that the money above leaves out.
     pub unknown_prices: UnknownPrices,
 }
@@ -213,6 +216,7 @@ impl Sums {
         self.cost.0 += other.cost.0;
         self.saved.add(&other.saved);
         self.would_save.add(&other.would_save);
+        self.trim.add(&other.trim);
         self.unknown_prices.as_asked += other.unknown_prices.as_asked;
         self.unknown_prices.cost += other.unknown_prices.cost;
     }
@@ -275,6 +279,47 @@ impl ByLever {
             Lever::Batch => self.batch,
             Lever::Offload => self.offload,
         }
+    }
+}
+
+/// What trimming came to, over the requests of which its part is known: all that it had a hand in,
+/// but for those that were booked before ledgers told it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trimming {
+    /// These requests.
+    pub requests: u64,
+    /// Prompt tokens that were not sent.
+    pub tokens: u64,
+    /// What these cost at list price.
+    pub gross: Money,
+    /// Discounts of the provider's prefix cache that were lost for it, less the surcharges that were
+    /// spared; see [`sluice_wire::Trimmed`].
+    pub lost: Money,
+    /// `gross - lost`: their part of what the lever saved.
+    pub net: Money,
+}
+
+impl Trimming {
+    /// From requests and tokens, and gross and lost.
+    #[must_use]
+    pub fn new((requests, tokens): (u64, u64), (gross, lost): (Money, Money)) -> Self {
+        Trimming {
+            requests,
+            tokens,
+            gross,
+            lost,
+            net: Money(gross.0 - lost.0),
+        }
+    }
+
+    fn add(&mut self, other: &Trimming) {
+        *self = Trimming::new(
+            (self.requests + other.requests, self.tokens + other.tokens),
+            (
+                Money(self.gross.0 + other.gross.0),
+                Money(self.lost.0 + other.lost.0),
+            ),
+        );
     }
 }
 

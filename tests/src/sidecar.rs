@@ -240,6 +240,14 @@ fn records(data: &Path) -> anyhow::Result<Vec<Record>> {
             }
             Ok(levers)
         };
+        let trim = match money("trim_tokens")? {
+            Some(tokens) => json!({
+                "tokens": tokens,
+                "gross": count("trim_gross")?,
+                "lost": count("trim_lost")?,
+            }),
+            None => Value::Null,
+        };
         let id: Vec<u8> = row.get("id")?;
         let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(json!({
@@ -269,6 +277,7 @@ fn records(data: &Path) -> anyhow::Result<Vec<Record>> {
             "as_asked": money("as_asked")?,
             "cost": money("cost")?,
             "saved": savings("saved")?,
+            "trim": trim,
             "would_save": savings("would")?,
         }))
     })?;

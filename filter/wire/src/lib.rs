@@ -18,7 +18,7 @@ pub use admit::{
 pub use frame::{Frame, FrameError};
 pub use invalidate::{Invalidate, Invalidated, scoped_tag};
 pub use money::Usd;
-pub use record::{CacheResult, Lever, Outcome, Record, Savings, Usage};
+pub use record::{CacheResult, Lever, Outcome, Record, Savings, Trimmed, Usage};
 pub use relay::{Attempt, RelayRequest};
 pub use settle::{
     Answered, Counted, EntryHead, LeaseEnd, Release, Remember, Settle, SettleReply, SettleRequest,

@@ -112,6 +112,30 @@ impl Savings {
     }
 }
 
+/// What trimming took off one request, and what it gave up for that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Trimmed {
+    /// Prompt tokens that were not sent.
+    pub tokens: u64,
+    /// What these tokens cost at the list price of the answering model's prompt tokens: without the
+    /// provider's prefix cache. Nothing where the price is unknown.
+    pub gross: Usd,
+    /// What the provider's prefix cache would have taken off the whole prompt, less what it took off
+    /// the prompt that was sent; both net of the surcharge for writing to it. Negative where more
+    /// surcharge was spared than discount was lost.
+    pub lost: Usd,
+}
+
+impl Trimmed {
+    /// `gross - lost`: the record's `saved.trim`. Negative for a turn that lost more in discounts
+    /// than its tokens cost.
+    #[must_use]
+    pub fn net(&self) -> Usd {
+        self.gross - self.lost
+    }
+}
+
 /// What the cache did with a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -275,6 +299,36 @@ pub struct Record {
     pub cost: Option<Usd>,
     /// What the levers saved: sums to `as_asked - cost` where both are known.
     pub saved: Savings,
+    /// What trimming did to it, where it changed what is paid: tokens were left out, or a discount
+    /// was lost to what was left out earlier in the conversation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trim: Option<Trimmed>,
     /// What levers in mode `dry` would have saved on top.
     pub would_save: Savings,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_trimming_did_is_told_where_it_did_something_and_an_older_record_reads_without() {
+        let plain = serde_json::to_string(&Record::default()).unwrap();
+        assert!(!plain.contains("\"trim\""), "{plain}");
+        assert_eq!(
+            serde_json::from_str::<Record>(&plain).unwrap(),
+            Record::default()
+        );
+        let record = Record {
+            trim: Some(Trimmed {
+                tokens: 500,
+                gross: Usd(1000),
+                lost: Usd(1300),
+            }),
+            ..Record::default()
+        };
+        let told = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&told).unwrap(), record);
+        assert_eq!(record.trim.unwrap().net(), Usd(-300));
+    }
 }

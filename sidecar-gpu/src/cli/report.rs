@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::{self, Store};
 use crate::http;
 use crate::ledger::{self, shared};
-use crate::report::{Booked, ByLever, Covers, Money, Report, Sums};
+use crate::report::{Booked, ByLever, Covers, Money, Report, Sums, Trimming};
 use crate::store::Link;
 use crate::tuning::{self, Goal, Tuning};
 
@@ -263,6 +263,9 @@ fn show(report: &Report) -> String {
     if let Some(line) = levers(&total.would_save) {
         out.push_str(&format!("levers in mode dry would have saved: {line}\n"));
     }
+    if let Some(line) = trimming(&total.trim) {
+        out.push_str(&line);
+    }
     let unknown = total.unknown_prices;
     if unknown.as_asked + unknown.cost > 0 {
         out.push_str(&format!(
@@ -412,6 +415,17 @@ fn levers(by: &ByLever) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
+fn trimming(trim: &Trimming) -> Option<String> {
+    let [gross, lost, net] = [trim.gross, trim.lost, trim.net].map(|it| it.rounded(6));
+    (trim.requests > 0).then(|| {
+        format!(
+            "trimmed: {} prompt tokens of {} requests, ${gross} at list price, ${lost} of the \
+             provider's discounts lost, ${net} net\n",
+            trim.tokens, trim.requests
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -430,6 +444,7 @@ mod tests {
                 Money(0),
                 Money(0),
             ]),
+            trim: Trimming::new((3, 4500), (Money(10_000_000_000), Money(12_500_000_000))),
             unknown_prices: UnknownPrices {
                 as_asked: 1,
                 cost: 2,
@@ -453,10 +468,13 @@ mod tests {
             "3.000000",
             "–",
             "saved by lever: route $2.000000",
+            "trimmed: 4500 prompt tokens of 3 requests, $0.010000 at list price, $0.012500 of the \
+             provider's discounts lost, $-0.002500 net\n",
             "1 requests as asked, 2 as sent",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
+        assert!(!show(&Report::default()).contains("trimmed"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row, params, params_from_iter};
 use serde::de::DeserializeOwned;
-use sluice_wire::{Record, Savings, Usage, Usd};
+use sluice_wire::{Record, Savings, Trimmed, Usage, Usd};
 
 use super::query::{Query, conditions};
 use super::writer;
@@ -85,6 +85,7 @@ fn entry(row: &Row<'_>, sidecar: &str) -> rusqlite::Result<Entry> {
         as_asked: row.get::<_, Option<i64>>("as_asked")?.map(Usd),
         cost: row.get::<_, Option<i64>>("cost")?.map(Usd),
         saved: savings(&usd, "saved")?,
+        trim: trimmed(row)?,
         would_save: savings(&usd, "would")?,
     };
     Ok(Entry {
@@ -97,6 +98,17 @@ fn entry(row: &Row<'_>, sidecar: &str) -> rusqlite::Result<Entry> {
             record,
         },
     })
+}
+
+fn trimmed(row: &Row<'_>) -> rusqlite::Result<Option<Trimmed>> {
+    let Some(tokens) = row.get("trim_tokens")? else {
+        return Ok(None);
+    };
+    Ok(Some(Trimmed {
+        tokens: unsigned(tokens),
+        gross: Usd(row.get("trim_gross")?),
+        lost: Usd(row.get("trim_lost")?),
+    }))
 }
 
 fn savings(

@@ -137,7 +137,8 @@ pub fn database(data: &Path) -> PathBuf {
     data.join("ledger.sqlite3")
 }
 
-/// Opens the ledger in `data` for reading, beside a running sidecar if there is one.
+/// Opens the ledger in `data` for reading, beside a running sidecar if there is one. One of an
+/// earlier version is read as if it were of this one.
 ///
 /// # Errors
 /// When there is none, or it is of a later version.
@@ -153,6 +154,7 @@ pub fn read(data: &Path) -> Result<Connection, OpenError> {
         .busy_timeout(Duration::from_secs(5))
         .map_err(fail)?;
     schema::check(&connection, &path)?;
+    schema::present(&connection).map_err(fail)?;
     Ok(connection)
 }
 

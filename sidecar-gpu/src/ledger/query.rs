@@ -9,7 +9,7 @@ use sluice_wire::{CacheResult, Lever, Record};
 
 use super::{feed, schema};
 use crate::report::{
-    ByLever, Covers, Money, Published, Report, Row, Sums, Tokens, UnknownPrices, sort,
+    ByLever, Covers, Money, Published, Report, Row, Sums, Tokens, Trimming, UnknownPrices, sort,
 };
 
 /// Most rows of one breakdown; the cheapest beyond are left out, and [`Report::cut`] says so.
@@ -251,6 +251,7 @@ fn money_columns() -> Vec<String> {
             columns.push(format!("{prefix}_{}", lever.name()));
         }
     }
+    columns.extend(["trim_gross", "trim_lost"].map(str::to_owned));
     columns
 }
 
@@ -297,6 +298,7 @@ fn rows(
     for outcome in OUTCOMES {
         columns.push(format!("SUM(outcome = '{outcome}')"));
     }
+    columns.extend(["COUNT(trim_tokens)", "SUM(trim_tokens)"].map(str::to_owned));
     for column in money_columns() {
         columns.push(format!("SUM({column} / {HALF})"));
         columns.push(format!("SUM({column} % {HALF})"));
@@ -365,6 +367,7 @@ fn read(row: &SqlRow<'_>, dimensions: &[Dimension]) -> rusqlite::Result<Row> {
             sums.outcomes.insert(outcome.to_owned(), requests);
         }
     }
+    let (requests, tokens) = (count()?, count()?);
     let mut money = || -> rusqlite::Result<Money> {
         let (high, low) = (next()?, next()?);
         Ok(Money(i128::from(high) * HALF + i128::from(low)))
@@ -373,5 +376,6 @@ fn read(row: &SqlRow<'_>, dimensions: &[Dimension]) -> rusqlite::Result<Row> {
     sums.cost = money()?;
     sums.saved = ByLever::new([money()?, money()?, money()?, money()?, money()?]);
     sums.would_save = ByLever::new([money()?, money()?, money()?, money()?, money()?]);
+    sums.trim = Trimming::new((requests, tokens), (money()?, money()?));
     Ok(Row { key, sums })
 }

@@ -9,7 +9,7 @@ use sluice_wire::{Counted, Unit, Window};
 use super::{OpenError, Used};
 
 /// One entry per schema version, applied in order. Never edit one that was released: append.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('sidecar', lower(hex(randomblob(8))));
@@ -50,6 +50,22 @@ CREATE INDEX charges_end ON charges (window_end);
 ALTER TABLE records ADD COLUMN alone INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE records ADD COLUMN age_secs INTEGER;
 ",
+    "
+-- What trimming left out, in tokens and picodollars; NULL where it had no hand in it, and in what
+-- was booked before this was known.
+ALTER TABLE records ADD COLUMN trim_tokens INTEGER;
+ALTER TABLE records ADD COLUMN trim_gross INTEGER;
+ALTER TABLE records ADD COLUMN trim_lost INTEGER;
+",
+];
+
+/// The columns of `records` that each later version added, as a file from before has them.
+const ADDED: [(i64, &str); 2] = [
+    (2, "1 AS alone, NULL AS age_secs"),
+    (
+        3,
+        "NULL AS trim_tokens, NULL AS trim_gross, NULL AS trim_lost",
+    ),
 ];
 
 const KNOWN: i64 = MIGRATIONS.len() as i64;
@@ -99,6 +115,21 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), OpenErro
         });
     }
     Ok(())
+}
+
+/// Lets a connection that may not write, and so not migrate, read an older file as if it were of the
+/// present version: by a view of its own that stands before the table.
+pub(super) fn present(connection: &Connection) -> rusqlite::Result<()> {
+    let found = version(connection)?;
+    let missing = ADDED.iter().filter(|(version, _)| *version > found);
+    let missing: Vec<&str> = missing.map(|(_, columns)| *columns).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    connection.execute_batch(&format!(
+        "CREATE TEMP VIEW records AS SELECT *, {} FROM main.records",
+        missing.join(", ")
+    ))
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<i64> {

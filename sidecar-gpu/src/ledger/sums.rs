@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sluice_wire::{CacheResult, Lever, Record};
 
 use super::query::Dimension;
-use crate::report::{ByLever, Money, Sums, Tokens, UnknownPrices};
+use crate::report::{ByLever, Money, Sums, Tokens, Trimming, UnknownPrices};
 
 /// What the hourly sums tell records apart by, in the order in which label sets are written.
 const BY: [Dimension; 8] = [
@@ -88,8 +88,10 @@ impl Labels {
 }
 
 const MONEY: usize = 9;
-const LEN: usize = MONEY + 12;
-/// Money is added up in two halves, because Redis's integers stop at 64 bits: $9.2 million.
+const TRIM: usize = MONEY + 12;
+const LEN: usize = TRIM + 4;
+/// From [`MONEY`] on numbers are added up in two halves, because Redis's integers stop at 64 bits:
+/// $9.2 million. Of what came later the counts are too: the index alone says how a number is kept.
 const HALF: i128 = 1_000_000_000;
 
 /// What a set of records with equal labels comes to: counts, tokens, money in picodollars.
@@ -118,6 +120,14 @@ impl Numbers {
             all[MONEY + 2 + index] = i128::from(record.saved.of(lever).0);
             all[MONEY + 7 + index] = i128::from(record.would_save.of(lever).0);
         }
+        if let Some(trim) = record.trim {
+            all[TRIM..].copy_from_slice(&[
+                1,
+                i128::from(trim.tokens),
+                i128::from(trim.gross.0),
+                i128::from(trim.lost.0),
+            ]);
+        }
         Numbers(all)
     }
 
@@ -144,7 +154,8 @@ impl Numbers {
         fields
     }
 
-    /// From the fields of a hash; `None` if they are not ours.
+    /// From the fields of a hash; `None` if they are not ours. What a later version adds up beside
+    /// is left out.
     pub(super) fn read(fields: &BTreeMap<String, i64>) -> Option<Numbers> {
         let mut all = [0; LEN];
         for (name, &value) in fields {
@@ -158,7 +169,9 @@ impl Numbers {
             } else {
                 1
             };
-            *all.get_mut(index)? += i128::from(value) * factor;
+            if let Some(sum) = all.get_mut(index) {
+                *sum += i128::from(value) * factor;
+            }
         }
         Some(Numbers(all))
     }
@@ -197,10 +210,41 @@ impl Numbers {
             cost: money(1),
             saved: levers(2),
             would_save: levers(7),
+            trim: Trimming::new(
+                (count(TRIM), count(TRIM + 1)),
+                (Money(self.0[TRIM + 2]), Money(self.0[TRIM + 3])),
+            ),
             unknown_prices: UnknownPrices {
                 as_asked: count(2),
                 cost: count(3),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_later_version_adds_up_is_left_out_and_what_is_none_of_ours_refused() {
+        let record = Record {
+            trim: Some(sluice_wire::Trimmed {
+                tokens: 3_000_000_000,
+                gross: sluice_wire::Usd(i64::MAX),
+                lost: sluice_wire::Usd(-7),
+            }),
+            ..Record::default()
+        };
+        let numbers = Numbers::of(&record);
+        let fields = numbers.fields().into_iter();
+        let mut fields: BTreeMap<String, i64> = fields
+            .map(|(name, value)| (name, i64::try_from(value).unwrap()))
+            .collect();
+        assert_eq!(Numbers::read(&fields).as_ref(), Some(&numbers));
+        fields.insert(format!("{LEN}l"), 5);
+        assert_eq!(Numbers::read(&fields), Some(numbers));
+        fields.insert("colour".to_owned(), 5);
+        assert_eq!(Numbers::read(&fields), None);
     }
 }

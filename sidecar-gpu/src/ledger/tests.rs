@@ -3,11 +3,11 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use sluice_wire::{
-    CacheResult, Counted, Outcome, Record, Savings, Settle, Unit, Usage, Usd, Window,
+    CacheResult, Counted, Outcome, Record, Savings, Settle, Trimmed, Unit, Usage, Usd, Window,
 };
 
 use super::*;
-use crate::report::Money;
+use crate::report::{Money, Trimming};
 
 const NOW: u64 = 1_700_000_000_000;
 
@@ -226,6 +226,11 @@ async fn a_record_is_read_back_as_it_was_settled() {
     (record.cache, record.age_secs) = (CacheResult::Stale, Some(90));
     (record.outcome, record.score_milli) = (Outcome::UpstreamError, Some(437));
     record.would_save.batch = Usd(-5);
+    record.trim = Some(Trimmed {
+        tokens: 900,
+        gross: Usd(4500),
+        lost: Usd(-7),
+    });
     record.cost = None;
     let booking = Booking {
         now_ms: NOW + 1,
@@ -242,29 +247,71 @@ async fn a_record_is_read_back_as_it_was_settled() {
     assert!(entries[0].alone);
 }
 
+/// Makes the file in `data` one that an earlier version had made.
+fn age(data: &Path, version: usize) {
+    let added = ["alone age_secs", "trim_tokens trim_gross trim_lost"];
+    let old = Connection::open(database(data)).unwrap();
+    for column in added[version - 1..].iter().flat_map(|it| it.split(' ')) {
+        let drop = format!("ALTER TABLE records DROP COLUMN {column}");
+        old.execute_batch(&drop).unwrap();
+    }
+    let version = i64::try_from(version).unwrap();
+    old.pragma_update(None, "user_version", version).unwrap();
+}
+
 #[tokio::test]
-async fn a_ledger_of_the_first_version_is_brought_up_to_date() {
+async fn a_ledger_of_an_earlier_version_is_read_as_it_is_and_brought_up_to_date() {
+    for version in [1, 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let (ledger, _) = open(dir.path());
+        ledger.book(batch(0..2), at(NOW)).await.unwrap();
+        ledger.close().await;
+        drop(ledger);
+        age(dir.path(), version);
+        let alone = || -> Vec<bool> {
+            let entries = feed::after(&read(dir.path()).unwrap(), "it", (0, 9)).unwrap();
+            assert!(entries.iter().all(|it| it.booked.record.trim.is_none()));
+            entries.iter().map(|entry| entry.alone).collect()
+        };
+        // Nobody knows any more whether another sidecar was asked about what the first booked.
+        let first = version == 1;
+        assert_eq!(alone(), [first, first]);
+        let before = report(dir.path(), "tenant,day");
+        assert_eq!((before.total.requests, before.total.trim.requests), (2, 0));
+
+        let (ledger, _) = open(dir.path());
+        assert_eq!(
+            ledger.book(batch(1..3), at(NOW)).await.unwrap(),
+            [false, true]
+        );
+        assert_eq!(alone(), [first, first, false]);
+        let total = report(dir.path(), "").total;
+        assert_eq!((total.requests, total.as_asked), (3, Money(1500)));
+    }
+}
+
+#[tokio::test]
+async fn tokens_trimmed_and_discounts_lost_are_summed_where_they_are_known() {
     let dir = tempfile::tempdir().unwrap();
     let (ledger, _) = open(dir.path());
-    ledger.book(batch(0..2), at(NOW)).await.unwrap();
-    ledger.close().await;
-    drop(ledger);
-    let old = Connection::open(database(dir.path())).unwrap();
-    old.execute_batch(
-        "ALTER TABLE records DROP COLUMN alone; ALTER TABLE records DROP COLUMN age_secs;
-         PRAGMA user_version = 1",
-    )
-    .unwrap();
-    drop(old);
-    let (ledger, _) = open(dir.path());
-    assert_eq!(
-        ledger.book(batch(1..3), at(NOW)).await.unwrap(),
-        [false, true]
-    );
-    let entries = feed::after(&read(dir.path()).unwrap(), "it", (0, 9)).unwrap();
-    let alone: Vec<bool> = entries.iter().map(|entry| entry.alone).collect();
-    // Nobody knows any more whether another sidecar was asked about the first two.
-    assert_eq!(alone, [true, true, false]);
+    let mut items: Vec<Settle> = (0..3).map(item).collect();
+    for (item, (tokens, gross, lost)) in items.iter_mut().zip([(300, 900, 100), (50, 150, 250)]) {
+        let trim = Trimmed {
+            tokens,
+            gross: Usd(gross),
+            lost: Usd(lost),
+        };
+        (item.record.trim, item.record.saved.trim) = (Some(trim), trim.net());
+    }
+    items[1].record.task = "chat".to_owned();
+    ledger.book(Arc::new(items), at(NOW)).await.unwrap();
+    let report = report(dir.path(), "task");
+    let sums = |count, gross, lost| Trimming::new(count, (Money(gross), Money(lost)));
+    assert_eq!(report.total.trim, sums((2, 350), 1050, 350));
+    assert_eq!(report.total.trim.net, report.total.saved.trim);
+    let chat = report.by["task"].iter().find(|it| it.key["task"] == "chat");
+    let chat = chat.unwrap().sums.trim;
+    assert_eq!((chat, chat.net), (sums((1, 50), 150, 250), Money(-100)));
 }
 
 #[test]

@@ -289,9 +289,9 @@ fn insert(
     // The HTTP handler has checked the id; another one would be the same request forever.
     let id = record.id.parse::<Id>().map_or(0, |id| id.0).to_be_bytes();
     let mut statement = transaction.prepare_cached(
-        "INSERT OR IGNORE INTO records VALUES (?37, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,
+        "INSERT OR IGNORE INTO records VALUES (?40, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,
          ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29,
-         ?30, ?31, ?32, ?33, ?34, ?35, ?36)",
+         ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39)",
     )?;
     let (usage, saved, would) = (&record.usage, &record.saved, &record.would_save);
     let rows = statement.execute(params![
@@ -331,6 +331,9 @@ fn insert(
         would.offload.0,
         booking.alone,
         record.age_secs.map(int),
+        record.trim.map(|trim| tokens(trim.tokens)),
+        record.trim.map(|trim| trim.gross.0),
+        record.trim.map(|trim| trim.lost.0),
         seq,
     ])?;
     Ok(rows == 1)

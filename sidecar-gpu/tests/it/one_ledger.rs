@@ -14,7 +14,7 @@ use sluice::ledger::Booking;
 use sluice::ledger::shared::Publisher;
 use sluice::report::Report;
 use sluice::store::Link;
-use sluice_wire::{CacheResult, Outcome, Record, Savings, Settle, Usage, Usd};
+use sluice_wire::{CacheResult, Outcome, Record, Savings, Settle, Trimmed, Usage, Usd};
 
 const BY: &str = "by=task,model,tenant,tier:route,cache,outcome,day,hour,endpoint:cache:tenant";
 const HOUR_MS: u64 = 3_600_000;
@@ -37,6 +37,13 @@ fn items(first: u128, count: usize) -> Vec<Settle> {
     let money = (price.clone(), price, proptest::array::uniform4(saved));
     let kinds = (0..CacheResult::ALL.len(), 0..4_usize, any::<bool>());
     let numbers = (0..5 * HOUR_MS, 0..1_000_000_u64, 0..9_u64);
+    let trim = (0..1_000_000_000_000_u64, small(), small());
+    let trim = trim.prop_map(|(tokens, gross, lost)| Trimmed {
+        tokens,
+        gross: Usd(gross),
+        lost: Usd(lost),
+    });
+    let numbers = (numbers, proptest::option::of(trim));
     let one = (labels, money, kinds, numbers);
     let all = proptest::collection::vec(one, count);
     // The seed is fixed: what differs between runs is not what is tested here.
@@ -50,7 +57,7 @@ fn items(first: u128, count: usize) -> Vec<Settle> {
     ];
     let drawn = drawn.into_iter().enumerate();
     drawn
-        .map(|(index, (labels, money, kinds, numbers))| Settle {
+        .map(|(index, (labels, money, kinds, (numbers, trim)))| Settle {
             record: Record {
                 id: format!("{:032x}", first + index as u128),
                 at_ms: NOW + numbers.0,
@@ -69,6 +76,7 @@ fn items(first: u128, count: usize) -> Vec<Settle> {
                     cache: money.2[1],
                     ..Savings::default()
                 },
+                trim,
                 would_save: Savings {
                     trim: money.2[2],
                     offload: money.2[3],
@@ -150,6 +158,7 @@ async fn any_sidecar_reports_what_all_have_booked_to_the_picodollar() {
         files.total.saved.total.0 < -10 * most,
         "levers may cost more"
     );
+    assert!(files.total.trim.requests > 100 && files.total.trim.lost.0 != 0);
     for sidecar in [&one, &two] {
         let shared = sidecar.report(BY).await;
         assert_same(&shared, &files);

@@ -1,10 +1,15 @@
 //! A conversation that is trimmed is never dearer than one that is not, and its front stays in the
 //! provider's cache.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 use sluice_tests::conversations::{Conversation, Marks};
 use sluice_tests::requests::{Api, CHAT, MESSAGES};
+use sluice_tests::sidecar::OPERATOR;
 use sluice_tests::stack::{Setup, Stack};
+use sluice_tests::tools;
+use sluice_wire::{Trimmed, Usd};
 
 use super::{booked, post, relevant, trimming, turn};
 
@@ -91,6 +96,60 @@ async fn over_many_turns_trimming_is_never_dearer_and_uses_the_prefix_that_opena
         let extended = metrics.sum("sluice.trim", &[("action", "extended")]);
         assert!(extended > 0, "a selection goes on over several turns");
     }
+}
+
+/// What `sluice report` prints of all that the stack's sidecar has booked.
+fn reported(stack: &Stack, json: bool) -> String {
+    let mut command = Command::new(tools::sidecar().unwrap());
+    command.args(["report", "--url", &stack.sidecar().url()]);
+    command.env("SLUICE_TOKEN", OPERATOR);
+    let output = command.args(json.then_some("--json")).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn the_report_tells_what_was_trimmed_what_it_was_worth_and_what_discounts_it_lost() {
+    let (trimmed, nothing, stack) = both(&relevant(), 3, Speaks::OpenAi).await;
+    let records = booked(&stack, TURNS).await;
+    let parts: Vec<Trimmed> = records.iter().filter_map(|record| record.trim).collect();
+    let tokens: u64 = parts.iter().map(|part| part.tokens).sum();
+    let gross: Usd = parts.iter().map(|part| part.gross).sum();
+    let lost: Usd = parts.iter().map(|part| part.lost).sum();
+    let net: Usd = records.iter().map(|record| record.saved.trim).sum();
+    // gpt-4o's price.
+    assert_eq!(gross, Usd(2_500_000).times(tokens));
+    assert!(lost > Usd::ZERO, "{parts:?}");
+    // By the provider's own books: what the same turns cost where nothing is trimmed.
+    let paid_less = nothing[TURNS - 1].0 - trimmed[TURNS - 1].0;
+    // The provider's cache goes in steps of 128 tokens, and counts may be one of them apart.
+    let step = Usd(1_250_000).times(128);
+    let apart = Usd(paid_less) - net;
+    assert!(
+        apart >= Usd::ZERO && apart <= step.times(parts.len() as u64),
+        "{apart} of {net}"
+    );
+
+    let report: Value = serde_json::from_str(&reported(&stack, true)).unwrap();
+    let total = &report["total"]["trim"];
+    let told = (total["requests"].as_u64(), total["tokens"].as_u64());
+    assert_eq!(told, (Some(parts.len() as u64), Some(tokens)));
+    for (name, amount) in [("gross", gross), ("lost", lost), ("net", net)] {
+        assert_eq!(total[name]["exact"], amount.to_string(), "{name}: {total}");
+    }
+    let line = format!(
+        "trimmed: {tokens} prompt tokens of {} requests, $",
+        parts.len()
+    );
+    let text = reported(&stack, false);
+    assert!(text.contains(&line), "{text}");
+
+    let metrics = stack.envoy().metrics().await.unwrap();
+    let nano = |kind: &str| metrics.sum("sluice.trim_nanodollars", &[("kind", kind)]);
+    assert_eq!(metrics.sum("sluice.trimmed_tokens", &[]), tokens);
+    let counted = i128::from(nano("gross") + nano("spared")) - i128::from(nano("lost"));
+    // Each turn's parts are rounded to the nanodollar.
+    assert!((counted * 1000 - i128::from(net.0)).abs() <= 3 * 500 * TURNS as i128);
 }
 
 #[tokio::test]

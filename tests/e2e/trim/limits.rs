@@ -38,6 +38,7 @@ async fn a_prompt_over_its_limit_passes_trimmed_and_is_refused_where_that_is_not
 
     let refused = stack.client().post(CHAT.path, &endless()).await.unwrap();
     assert_eq!(refused.status, 400, "{}", refused.text());
+    assert_eq!(left_out(&refused), 0, "nothing was sent");
     let error = &refused.json()["error"];
     assert_eq!(error["code"], "prompt_too_long");
     assert!(
@@ -48,6 +49,18 @@ async fn a_prompt_over_its_limit_passes_trimmed_and_is_refused_where_that_is_not
     let records = booked(&stack, 2).await;
     assert_eq!(records[1].outcome, Outcome::Rejected);
     assert_eq!(records[1].saved.trim.0, 0);
+}
+
+#[tokio::test]
+async fn what_is_refused_for_a_budget_says_that_nothing_was_trimmed() {
+    let budget = json!([{"per": "tenant", "tokens": 1000, "every": "day", "over": "reject"}]);
+    let config = json!({"trim": limited("reject"), "budgets": budget});
+    let stack = Stack::start(Setup::with(config)).await.unwrap();
+    let refused = stack.client().post(CHAT.path, &chatter(30)).await.unwrap();
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    assert_eq!(left_out(&refused), 0);
+    let record = &booked(&stack, 1).await[0];
+    assert_eq!((record.outcome, record.trim), (Outcome::Rejected, None));
 }
 
 #[tokio::test]

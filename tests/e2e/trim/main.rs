@@ -20,7 +20,7 @@ use sluice_tests::conversations::{Conversation, Marks};
 use sluice_tests::provider::Seen;
 use sluice_tests::requests::{Api, CHAT, MESSAGES, RESPONSES};
 use sluice_tests::stack::{Setup, Stack};
-use sluice_wire::Record;
+use sluice_wire::{Record, Usd};
 
 /// The APIs whose requests hold a conversation.
 const TALKING: [Api; 3] = [CHAT, RESPONSES, MESSAGES];
@@ -131,10 +131,14 @@ fn sent(stack: &Stack) -> Seen {
     stack.provider().last_request().unwrap()
 }
 
-/// The ledger, once it holds so many records; its figures are the provider's and the metrics', and
-/// no VM has crashed.
+/// The ledger, once it holds so many records; its figures are the provider's and the metrics', what
+/// trimming saved is what it says that it left out and lost, and no VM has crashed.
 async fn booked(stack: &Stack, count: usize) -> Vec<Record> {
     let records = stack.settled(count).await.unwrap();
+    for record in &records {
+        let net = record.trim.map_or(Usd::ZERO, |trim| trim.net());
+        assert_eq!(net, record.saved.trim, "{record:?}");
+    }
     assert_eq!(stack.differences().await.unwrap(), [""; 0]);
     stack.check_no_trap().await.unwrap();
     records

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use sluice_wire::Settle;
+use sluice_wire::{Settle, header};
 
 use super::facts::Facts;
 use super::{Label, Relay, Vm};
@@ -114,6 +114,9 @@ pub enum Effect {
 /// A header of ours.
 pub type Header = (&'static str, Cow<'static, str>);
 
+/// Tells of an answer for which nothing went upstream.
+pub(super) const NOTHING_TRIMMED: Header = (header::TOKENS_TRIMMED, Cow::Borrowed("0"));
+
 /// HTTP status of an answer of ours.
 pub type ReplyStatus = u16;
 
@@ -152,6 +155,18 @@ impl Effects {
         self.count(vm, ("unread_answer", &[]), 1);
         self.list
             .push(Effect::Debug(format!("answer not read: {reason}")));
+    }
+
+    /// Answers the client with an error of ours instead of asking upstream: nothing was sent, and so
+    /// nothing left out.
+    pub(super) fn refuse(
+        &mut self,
+        format: &dyn Format,
+        error: &ApiError,
+        mut headers: Vec<Header>,
+    ) {
+        headers.push(NOTHING_TRIMMED);
+        self.respond_error(format, error, headers);
     }
 
     /// Answers the client with an error of ours, in the shape of the API that it spoke.

@@ -280,6 +280,7 @@ impl Facts {
             as_asked: bill.as_asked,
             cost: bill.cost,
             saved: bill.saved,
+            trim: bill.trim,
             would_save: bill.would_save,
         }
     }
@@ -363,6 +364,21 @@ impl Facts {
             ] {
                 if saved > Usd::ZERO {
                     effects.count(vm, (name, &[(Label::Lever, lever.name())]), nano(saved));
+                }
+            }
+        }
+        if let Some(trim) = bill.trim {
+            // Counters cannot fall: what would take from one is another's, so that the net of all
+            // three is what was booked.
+            let spared = Usd::ZERO - trim.lost;
+            for (kind, amount) in [
+                ("gross", trim.gross),
+                ("lost", trim.lost),
+                ("spared", spared),
+            ] {
+                if amount > Usd::ZERO {
+                    let labels = [(Label::Kind, kind)];
+                    effects.count(vm, ("trim_nanodollars", &labels), nano(amount));
                 }
             }
         }

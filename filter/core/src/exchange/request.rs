@@ -164,7 +164,7 @@ impl Exchange {
                 code: "request_too_large",
             };
             self.phase = Phase::Local;
-            effects.respond_error(format, &error, Vec::new());
+            effects.refuse(format, &error, Vec::new());
         }
         false
     }
@@ -223,7 +223,7 @@ impl Exchange {
         facts.status = error.kind.status();
         facts.outcome = sluice_wire::Outcome::Rejected;
         facts.body = String::new();
-        effects.respond_error(facts.format, error, headers);
+        effects.refuse(facts.format, error, headers);
     }
 }
 

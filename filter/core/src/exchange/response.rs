@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use sluice_wire::{CacheResult, Outcome, Usd, header};
 
+use super::effect::NOTHING_TRIMMED;
 use super::facts::Facts;
 use super::{Effect, Effects, Exchange, Flow, Header, Headers, Phase, Vm};
 use crate::coding::{Decoder, Unreadable};
@@ -46,6 +47,7 @@ impl Exchange {
                 facts.status = status(headers);
                 facts.outcome = Outcome::UpstreamError;
                 facts.upstream_failed = true;
+                effects.add_response_headers([NOTHING_TRIMMED]);
                 self.phase = Phase::Streaming;
             }
             return;

@@ -1,6 +1,6 @@
 //! Dollars of a finished request: as asked, as paid, and what each lever took off, in order.
 
-use sluice_wire::{Savings, Usage, Usd};
+use sluice_wire::{Savings, Trimmed, Usage, Usd};
 
 use crate::config::Price;
 
@@ -64,6 +64,8 @@ pub struct Bill {
     pub cost: Option<Usd>,
     /// Taken off, by lever. Sums to `as_asked - cost` where both are known.
     pub saved: Savings,
+    /// What trimming did, of which `saved.trim` is the net. None: it had no hand in it.
+    pub trim: Option<Trimmed>,
     /// What levers in mode `dry` would have taken off on top.
     pub would_save: Savings,
 }
@@ -101,7 +103,7 @@ pub fn bill(facts: &Facts, usage: &Usage) -> Bill {
                 cache: Usd::ZERO - cost.unwrap_or(Usd::ZERO),
                 ..Savings::default()
             },
-            would_save: Savings::default(),
+            ..Bill::default()
         };
     }
     let prompt = |tokens| Usage {
@@ -126,6 +128,16 @@ pub fn bill(facts: &Facts, usage: &Usage) -> Bill {
         saved.trim = whole(price, &untrimmed) - trimmed;
         saved.cache = trimmed - cost;
     }
+    let trim = facts.untrimmed.map(|untrimmed| {
+        let tokens = untrimmed.tokens.saturating_sub(usage.prompt);
+        let gross = priced.map_or(Usd::ZERO, |price| price.input.times(tokens));
+        Trimmed {
+            tokens,
+            gross,
+            // By what was booked, so that the two never say different things.
+            lost: gross - saved.trim,
+        }
+    });
     let mut would_save = Savings::default();
     let mut left = cost;
     // After a hit there is nothing left to route or to trim.
@@ -147,6 +159,7 @@ pub fn bill(facts: &Facts, usage: &Usage) -> Bill {
         as_asked,
         cost,
         saved,
+        trim,
         would_save,
     }
 }
@@ -210,6 +223,8 @@ mod tests {
                         };
                         let bill = bill(&facts, &USAGE);
                         assert_eq!(Some(bill.saved.total()), bill.saved_total(), "{facts:?}");
+                        let net = bill.trim.map_or(Usd::ZERO, |trim| trim.net());
+                        assert_eq!(net, bill.saved.trim, "{facts:?}");
                     }
                 }
             }
@@ -243,6 +258,13 @@ mod tests {
         assert_eq!(bill.saved.trim, Usd::from_dollars(0.0052 - 0.0025));
         assert_eq!(bill.saved.route, Usd::ZERO);
         assert_eq!(Some(bill.saved.total()), bill.saved_total());
+        let of = |tokens, gross, lost| Trimmed {
+            tokens,
+            gross: Usd::from_dollars(gross),
+            lost: Usd::from_dollars(lost),
+        };
+        // The discount on 3840 tokens, and none on what was sent.
+        assert_eq!(bill.trim, Some(of(3000, 0.0075, 0.0048)));
         let cut = Facts {
             untrimmed: Some(Prompt {
                 tokens: 1500,
@@ -257,7 +279,55 @@ mod tests {
             Usd::from_dollars(0.00199 - 0.0025),
             "a cut that voids a discount costs more than it leaves out"
         );
+        assert_eq!(bill.trim, Some(of(500, 0.00125, 0.00176)));
         assert_eq!(Some(bill.saved.total()), bill.saved_total());
+        let none = Facts {
+            untrimmed: None,
+            ..facts
+        };
+        assert_eq!(super::bill(&none, &USAGE).trim, None);
+        let free = Facts {
+            free: true,
+            ..facts
+        };
+        assert_eq!(super::bill(&free, &USAGE).trim, None, "nothing was saved");
+    }
+
+    #[test]
+    fn a_surcharge_that_trimming_spares_is_a_discount_that_it_wins() {
+        // Claude's, a quarter more for what is written to the cache.
+        let marked = price(4.0, 20.0).map(|price| Price {
+            cache_write: Usd(price.input.0 / 4 * 5),
+            ..price
+        });
+        let facts = Facts {
+            asked: marked,
+            used: marked,
+            untrimmed: Some(Prompt {
+                tokens: 3000,
+                cached: 0,
+                cache_write: 2500,
+            }),
+            ..Facts::default()
+        };
+        let usage = Usage {
+            cache_write: 500,
+            ..USAGE
+        };
+        let trim = bill(&facts, &usage).trim.unwrap();
+        assert_eq!((trim.tokens, trim.gross), (2000, Usd::from_dollars(0.008)));
+        // A dollar per million on 2500 tokens, and on 500.
+        assert_eq!(trim.lost, Usd::from_dollars(-0.002));
+        let unpriced = Facts {
+            asked: None,
+            used: None,
+            ..facts
+        };
+        let trim = bill(&unpriced, &usage).trim.unwrap();
+        assert_eq!(
+            (trim.tokens, trim.gross, trim.lost),
+            (2000, Usd::ZERO, Usd::ZERO)
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Trimming in a request's life: what is asked, sent, booked, remembered, and sent again.
 
-use sluice_wire::{Remember, Similarity, limit, path};
+use sluice_wire::{Remember, Similarity, Trimmed, limit, path};
 
 use super::*;
 
@@ -67,11 +67,23 @@ fn what_is_left_out_is_told_booked_and_remembered() {
         .parse()
         .unwrap();
     assert!(trimmed > 0 && sent.counted("trimmed_tokens") == trimmed);
-    let settle = run.done().0.unwrap().0;
+    let (settle, counted) = run.done();
+    let settle = settle.unwrap().0;
     let saved = settle.record.saved.trim;
     assert!(saved > Usd::ZERO);
     // Nothing was held at this price: each token at the plain price.
     assert_eq!(saved, Usd(2_500_000).times(trimmed));
+    let told = Trimmed {
+        tokens: trimmed,
+        gross: saved,
+        lost: Usd::ZERO,
+    };
+    assert_eq!(settle.record.trim, Some(told));
+    assert_eq!(
+        counted.counted("trim_nanodollars;kind=gross;"),
+        2500 * trimmed
+    );
+    assert_eq!(counted.counted("trim_nanodollars"), 2500 * trimmed);
     assert_eq!(settle.record.usage.prompt, 100, "what upstream worked for");
     let remember = settle.sent.unwrap();
     assert_eq!(remember.conversation, conversation);
@@ -262,6 +274,7 @@ fn in_dry_nothing_changes_and_what_would_be_saved_is_told() {
     assert_eq!(answered.set("x-sluice-tokens-trimmed"), Some("0"));
     let settle = run.done().0.unwrap().0;
     assert!(settle.record.would_save.trim > Usd::ZERO && settle.record.saved.trim == Usd::ZERO);
+    assert_eq!(settle.record.trim, None, "all of it was sent");
     assert!(settle.sent.is_none());
 }
 
@@ -466,6 +479,7 @@ fn what_is_refused_for_what_was_left_out_goes_out_once_more_whole() {
         (settle.record.usage.prompt, settle.record.saved.trim),
         (100, Usd::ZERO)
     );
+    assert_eq!(settle.record.trim, None);
     assert!(settle.sent.is_none() && settle.store.is_some() && answer == ANSWER.as_bytes());
     // Our own filter lets it pass as it is, a while; nobody else's.
     let sealed = |run: &mut Run, seal: &str| {
@@ -667,6 +681,38 @@ fn trimmed_tokens_are_on_every_answer() {
         plain.answer("200", ANSWER).set("x-sluice-tokens-trimmed"),
         Some("0")
     );
+}
+
+#[test]
+fn what_never_went_upstream_says_that_nothing_was_trimmed() {
+    let zero = |effects: &Effects, expected: u16| {
+        let (status, headers, _) = effects.response().unwrap();
+        assert_eq!(status, expected);
+        assert_eq!(headers["x-sluice-tokens-trimmed"], "0");
+    };
+    let over = HISTORY.replace("{\"history", r#"{"input_tokens":{"limit":5},"history"#);
+    zero(&run(&over).ask(&[], &chat(6)), 400);
+    let budget = r#""budgets":[{"per":"tenant","tokens":1000,"every":"day","over":"reject"}]"#;
+    let mut spent = run(&format!("{SIDECAR},{HISTORY},{budget}"));
+    spent.ask(&[], &chat(6));
+    let verdict = Verdict::Over {
+        rule: 0,
+        limit: 1000,
+        used: 1000,
+        reset_secs: 60,
+    };
+    zero(&spent.say(verdict, b""), 429);
+    let mut long = run(&format!(
+        r#"{HISTORY},"limits":{{"request_body":"1KiB","on_failure":"closed"}}"#
+    ));
+    zero(&long.ask(&[("content-length", "2000")], &chat(6)), 413);
+    let mut odd = run(&format!(r#"{HISTORY},"limits":{{"on_failure":"closed"}}"#));
+    zero(&odd.ask(&[], "not json"), 400);
+    // Envoy's own error, while the request is held.
+    let mut held = run(&format!("{SIDECAR},{HISTORY}"));
+    held.ask(&[], &chat(6));
+    let answered = held.answer("503", "{}");
+    assert_eq!(answered.set("x-sluice-tokens-trimmed"), Some("0"));
 }
 
 #[test]
