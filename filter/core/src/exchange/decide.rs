@@ -35,8 +35,7 @@ pub(super) fn decide(
     };
     facts.extent = Extent::of(request, facts.format.name());
     facts.look_for_work(request, route);
-    facts.extent.text_bytes += facts.put_in(request, route).len() as u64;
-    facts.expected = expect(facts, request, vm, false);
+    measure(facts, request, vm, false);
 
     let usage = Usage {
         prompt: facts.expected.prompt,
@@ -118,15 +117,36 @@ pub(super) fn decide(
     Ok(())
 }
 
-/// The size to expect, exact or by bounds and ratio.
-fn expect(facts: &Facts, request: &Request<'_>, vm: &mut Vm, exact: bool) -> Expected {
+/// Finds out the size to expect, exact or by bounds and ratio: with nothing left out, and with what
+/// is sure to be.
+fn measure(facts: &mut Facts, request: &Request<'_>, vm: &mut Vm, exact: bool) {
+    let plan = vm.plan.clone();
+    let put_in = facts.put_in(request, facts.route(&plan));
+    facts.expected = expect(facts, request, (&put_in.whole, exact), vm);
+    facts.reserve = match &put_in.at_most {
+        Some(at_most) => expect(facts, request, (at_most, exact), vm),
+        None => facts.expected,
+    };
+}
+
+/// The size to expect with `put_in` in the prompt beside what is the client's.
+fn expect(
+    facts: &Facts,
+    request: &Request<'_>,
+    (put_in, exact): (&str, bool),
+    vm: &mut Vm,
+) -> Expected {
     let asked = facts.model_asked.as_str();
     let model = vm
         .plan
         .model(asked)
         .map(|(name, model)| (name.to_owned(), model.encoding));
     let name = model.as_ref().map_or(asked, |(name, _)| name.as_str());
-    let estimate = vm.tokens.estimate(name, facts.extent.text_bytes) + facts.extent.fixed;
+    let extent = Extent {
+        text_bytes: facts.extent.text_bytes + put_in.len() as u64,
+        ..facts.extent
+    };
+    let estimate = vm.tokens.estimate(name, extent.text_bytes) + extent.fixed;
     let limit = request
         .output_limit
         .unwrap_or(u64::MAX)
@@ -144,8 +164,7 @@ fn expect(facts: &Facts, request: &Request<'_>, vm: &mut Vm, exact: bool) -> Exp
         };
     };
     let counted = if exact {
-        let put_in = facts.put_in(request, facts.route(&vm.plan));
-        let put_in = vm.tokens.count_text(encoding, &put_in).unwrap_or(0);
+        let put_in = vm.tokens.count_text(encoding, put_in).unwrap_or(0);
         let counted = vm.tokens.count(encoding, request, facts.format.name());
         counted.map(|counted| counted.saturating_add(put_in))
     } else {
@@ -159,7 +178,7 @@ fn expect(facts: &Facts, request: &Request<'_>, vm: &mut Vm, exact: bool) -> Exp
         },
         None => Expected {
             prompt: estimate,
-            prompt_at_most: facts.extent.bounds().1.max(estimate),
+            prompt_at_most: extent.bounds().1.max(estimate),
             completion,
         },
     }
@@ -180,7 +199,7 @@ fn over_input_limit(
         return Ok(false);
     }
     // The bound is not enough: only now is it worth counting.
-    facts.expected = expect(facts, request, vm, true);
+    measure(facts, request, vm, true);
     let found = facts.expected.prompt;
     if found <= limit {
         return Ok(false);
@@ -277,13 +296,13 @@ fn option(
         .filter(|_| key.is_some())
         .and_then(|question| cache_key::scope(&input, (&route.name, question)));
     let expected = Expected {
-        completion: choice.cap.map_or(facts.expected.completion, |cap| {
+        completion: choice.cap.map_or(facts.reserve.completion, |cap| {
             facts
-                .expected
+                .reserve
                 .completion
                 .min(cap.saturating_mul(request.choices.max(1)))
         }),
-        ..facts.expected
+        ..facts.reserve
     };
     let mut charges = match facts.format.kind().asks_a_model() {
         true => budget::charges(plan, &facts.caller, &choice.model, &expected),
@@ -350,7 +369,7 @@ pub(super) fn without_known(facts: &Facts) -> Option<Vec<u8>> {
 pub(super) fn recount(facts: &mut Facts, vm: &mut Vm) {
     let body = std::mem::take(&mut facts.body);
     if let Ok(request) = facts.format.parse_again(&body) {
-        facts.expected = expect(facts, &request, vm, true);
+        measure(facts, &request, vm, true);
         let plan = vm.plan.clone();
         let route = facts.route(&plan);
         let options = facts

@@ -75,7 +75,10 @@ pub(super) struct Facts {
     /// What the prompt measures.
     pub(super) extent: Extent,
     pub(super) score: Option<f32>,
+    /// With nothing left out.
     pub(super) expected: Expected,
+    /// What is reserved for it: without what is sure to be left out.
+    pub(super) reserve: Expected,
     /// Best first; at most two.
     pub(super) options: Vec<Option_>,
     pub(super) chosen: usize,
@@ -278,6 +281,7 @@ impl Facts {
             extent: Extent::default(),
             score: None,
             expected: Expected::default(),
+            reserve: Expected::default(),
             options: Vec::new(),
             chosen: 0,
             dry_model: None,

@@ -41,6 +41,16 @@ pub(super) struct Trim {
     pub(super) done: Option<Done>,
 }
 
+/// Texts that are put into the prompt beside the client's messages: chunks that came in their field,
+/// and the template.
+#[derive(Debug, Default)]
+pub(super) struct PutIn {
+    /// All of them.
+    pub(super) whole: String,
+    /// The longest that they can be with what stays of the chunks, where not all may.
+    pub(super) at_most: Option<String>,
+}
+
 /// What came of trimming a request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Done {
@@ -97,20 +107,23 @@ impl Facts {
                 || trim::edits::may_be_pinned(request.body));
     }
 
-    /// What is put into the prompt beside the client's messages: chunks that came in their field, and
-    /// the template.
-    pub(super) fn put_in(&self, request: &Request<'_>, route: &RoutePlan) -> String {
+    /// What is put into the prompt beside the client's messages.
+    pub(super) fn put_in(&self, request: &Request<'_>, route: &RoutePlan) -> PutIn {
         if !self.trim.acts {
-            return String::new();
+            return PutIn::default();
         }
         let has_chunks = request.fields.get(FIELD).is_some();
         let found = has_chunks.then(|| trim::context::Found::of(request, None).ok());
-        let mut text = found
-            .flatten()
-            .and_then(|found| found.whole().given)
-            .unwrap_or_default();
-        text.extend(self.template(route).map(Template::text));
-        text
+        let found = found.flatten();
+        let template = self.template(route).map(Template::text).unwrap_or_default();
+        let and_template = |chunks: String| chunks + &template;
+        let policy = route.trim.context.as_ref();
+        let top_k = policy.filter(|_| route.trim.mode == Mode::On);
+        let longest = found.as_ref().zip(top_k.and_then(|policy| policy.top_k));
+        PutIn {
+            at_most: longest.and_then(|(found, most)| found.longest(most).map(and_template)),
+            whole: and_template(found.and_then(|it| it.whole().given).unwrap_or_default()),
+        }
     }
 
     /// The limit on the prompt, where there is one.

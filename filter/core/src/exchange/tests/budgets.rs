@@ -78,16 +78,7 @@ fn over_a_budget_a_request_may_go_to_the_small_tier_or_just_be_counted() {
 
 #[test]
 fn near_a_limit_the_prompt_is_counted_and_asked_about_once_more() {
-    let json = format!(
-        r#"{{"models":{{"gpt-4o":{{"encoding":"o200k_base","input":2.5,"output":10}}}},{SIDECAR},{CACHED}}}"#
-    );
-    let plan = Plan::parse(json.as_bytes(), &|_| None).unwrap();
-    let tokens = Tokens::load(&plan.encodings());
-    let mut run = Run {
-        vm: Vm::new(Rc::new(plan), tokens),
-        world: World::default(),
-        exchange: Exchange::new(),
-    };
+    let mut run = counting(&format!("{SIDECAR},{CACHED}"));
     let estimate = run.ask(&[], BODY).call().unwrap().plans[0].charges[0].clone();
     assert!(estimate.at_most > estimate.reserve, "{estimate:?}");
     let exact = run.say(Verdict::Count, b"").call().unwrap().plans[0].charges[0].clone();

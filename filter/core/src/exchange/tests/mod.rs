@@ -99,6 +99,18 @@ const CHAT: [(&str, &str); 4] = [
     ("authorization", "Bearer sk-1"),
 ];
 
+/// As [`run`], with a model whose tokens can be counted.
+fn counting(config: &str) -> Run {
+    let models = r#""models":{"gpt-4o":{"encoding":"o200k_base","input":2.5,"output":10}}"#;
+    let plan = Plan::parse(format!("{{{models},{config}}}").as_bytes(), &|_| None).unwrap();
+    let tokens = Tokens::load(&plan.encodings());
+    Run {
+        vm: Vm::new(Rc::new(plan), tokens),
+        world: World::default(),
+        exchange: Exchange::new(),
+    }
+}
+
 const BODY: &str = r#"{ "model": "gpt-4o", "zz": [1, 2],  "messages": [{"role":"user","content":"What is your refund policy?"}] }"#;
 
 const ANSWER: &str = r#"{"id":"c1","object":"chat.completion","created":1,"model":"gpt-4o-mini-2024-07-18","choices":[{"index":0,"message":{"role":"assistant","content":"Thirty days."},"finish_reason":"stop"}],"usage":{"prompt_tokens":100,"completion_tokens":10,"total_tokens":110}}"#;

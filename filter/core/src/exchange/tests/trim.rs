@@ -322,6 +322,51 @@ fn chunks_in_their_field_and_a_templates_text_count_against_limit_and_budget() {
 }
 
 #[test]
+fn of_chunks_in_their_field_no_more_is_reserved_than_may_stay() {
+    let chunk = |at: usize| format!("\"{}\"", "word ".repeat(100 + 10 * at));
+    let of = |which: &[usize]| {
+        let list: Vec<String> = which.iter().map(|at| chunk(*at)).collect();
+        let field = format!("\"sluice_context\":[{}],\"zz\"", list.join(","));
+        BODY.replace("\"zz\"", &field)
+    };
+    let trim = |mode: &str, top_k: &str| {
+        format!(
+            r#""trim":{{"mode":"{mode}","context":{{"markers":[{{"json":{{}}}}],"duplicates":"off"{top_k}}}}}"#
+        )
+    };
+    let charges = |trim: &str, body: &str| {
+        let mut run = counting(&format!("{SIDECAR},{CACHED},{trim}"));
+        let guess = run.ask(&[], body).call().unwrap().plans[0].charges[0].clone();
+        let count = run.say(Verdict::Count, b"").call().unwrap();
+        let exact = count.plans[0].charges[0].clone();
+        assert_eq!(exact.reserve, exact.at_most);
+        // What no provider told of is booked as what went out.
+        run.say(Verdict::go(0), b"");
+        run.answer("200", r#"{"choices":[{"message":{"content":"Hi."}}]}"#);
+        let usage = run.done().0.unwrap().0.record.usage;
+        [guess.reserve, guess.at_most, exact.reserve, usage.prompt]
+    };
+    let all = of(&[0, 7, 2, 3, 9, 5]);
+    let (on, two) = (trim("on", ""), trim("on", r#","top_k":2"#));
+    assert_eq!(
+        charges(&two, &all)[..3],
+        charges(&on, &of(&[7, 9]))[..3],
+        "the two longest, whichever are the best"
+    );
+    let (whole, best) = (charges(&on, &all), charges(&two, &all));
+    assert!(best[2] + 400 < whole[2], "{best:?} {whole:?}");
+    assert!(best[3] + 400 < whole[3], "{best:?} {whole:?}");
+    assert!(
+        best[3] > 190,
+        "what was left out is taken off once: {best:?}"
+    );
+    let six = trim("on", r#","top_k":6"#);
+    assert_eq!(charges(&six, &all), whole);
+    let dry = trim("dry", r#","top_k":2"#);
+    assert_eq!(charges(&dry, &all), whole, "all of it goes out");
+}
+
+#[test]
 fn what_was_put_in_or_left_out_teaches_nothing_about_a_models_tokens() {
     let teaches = |config: &str, body: &str| {
         let mut run = run(config);

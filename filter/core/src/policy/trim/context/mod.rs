@@ -24,6 +24,7 @@ mod sentences;
 mod tests;
 
 use std::cell::OnceCell;
+use std::cmp::Reverse;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -269,12 +270,28 @@ impl<'a> Found<'a> {
     #[must_use]
     pub fn whole(&self) -> Chosen {
         let mut chosen = self.without_field();
-        let given = self
-            .retrievals
-            .iter()
-            .find(|retrieval| retrieval.texts.is_empty());
+        let given = self.given();
         chosen.given = given.map(|retrieval| given::render(retrieval, &Pick::all(retrieval)));
         chosen
+    }
+
+    /// So many of the field's chunks, the longest, rendered: whichever are chosen have no more to say
+    /// than these. None where it has no more than that.
+    #[must_use]
+    pub fn longest(&self, most: usize) -> Option<String> {
+        let given = self.given().filter(|it| it.chunks.len() > most)?;
+        let mut pick = Pick::all(given);
+        let len = |at: &usize| given.chunks.get(*at).map(|chunk| chunk.text.len());
+        pick.ranked.sort_by_key(|at| Reverse(len(at)));
+        pick.ranked.truncate(most);
+        Some(given::render(given, &pick))
+    }
+
+    /// The chunks of the field.
+    fn given(&self) -> Option<&Retrieval<'a>> {
+        self.retrievals
+            .iter()
+            .find(|retrieval| retrieval.texts.is_empty())
     }
 
     fn without_field(&self) -> Chosen {
