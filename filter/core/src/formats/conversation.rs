@@ -160,6 +160,15 @@ pub(super) fn read<'a>(
 
 fn item<'a>(role: Option<Role>, content: &Content<'a>, ties: Ties) -> Item<'a> {
     let raw = content.raw;
+    if role.is_some() && is_plain(content) {
+        return Item {
+            role,
+            content: content.clone(),
+            ties: Vec::new(),
+            name: None,
+            pin: None,
+        };
+    }
     let fields = Fields::read(&mut Cursor::new(raw));
     let ties = match raw.starts_with('{') {
         true => ties(&fields, content),
@@ -172,6 +181,27 @@ fn item<'a>(role: Option<Role>, content: &Content<'a>, ties: Ties) -> Item<'a> {
         pin: fields.get(PIN).map(|raw| raw == "true"),
         content: content.clone(),
     }
+}
+
+/// Whether a message is a text and who says it, and nothing else, as JavaScript and Python write it:
+/// most of a conversation is, and no API has a tie for it.
+fn is_plain(content: &Content<'_>) -> bool {
+    let [Part::Text(text)] = content.parts.as_slice() else {
+        return false;
+    };
+    let place = span(content.raw, text.raw());
+    let beside =
+        place.and_then(|at| Some((content.raw.get(..at.start)?, content.raw.get(at.end..)?)));
+    matches!(
+        beside,
+        Some((
+            r#"{"role":"user","content":"#
+                | r#"{"role":"assistant","content":"#
+                | r#"{"role": "user", "content": "#
+                | r#"{"role": "assistant", "content": "#,
+            "}"
+        ))
+    )
 }
 
 /// The tie to a tool's call or result by its id; without an id nobody knows what it belongs to.

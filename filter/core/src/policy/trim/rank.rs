@@ -63,17 +63,19 @@ pub struct Passage<'a> {
 /// They are finite, and comparable within one call only.
 #[must_use]
 pub fn conversation(question: &Terms, past: &[Passage<'_>]) -> Vec<f32> {
-    let mut scores = with_neighbours(&Query::of(question).scores(past), past, BESIDE);
+    let mut scores = with_neighbours(&words(question, past), past, BESIDE);
     if leans_back(question) {
         for (before, share) in past.iter().rev().zip(CARRIED) {
-            let carried = Query::of(before.terms).scores(past);
+            let carried = words(before.terms, past);
             for (score, carried) in scores.iter_mut().zip(carried) {
                 *score += share * carried;
             }
         }
     }
-    let meaning = with_neighbours(&meaning(past), past, MEANING_BESIDE);
-    let mut scores = mixed(&scores, &meaning, MEANING_OF_PAST);
+    if past.iter().any(|text| finite(text.similarity).is_some()) {
+        let meaning = with_neighbours(&meaning(past), past, MEANING_BESIDE);
+        scores = mixed(&scores, &meaning, MEANING_OF_PAST);
+    }
     let newest = past.len().max(1) as f32;
     for (at, score) in scores.iter_mut().enumerate() {
         *score += RECENCY * at as f32 / newest;
@@ -86,8 +88,11 @@ pub fn conversation(question: &Terms, past: &[Passage<'_>]) -> Vec<f32> {
 /// They are finite, and comparable within one call only.
 #[must_use]
 pub fn chunks(question: &Terms, chunks: &[Passage<'_>]) -> Vec<f32> {
-    let words = Query::of(question).scores(chunks);
-    let mut scores = mixed(&words, &meaning(chunks), MEANING_OF_CHUNKS);
+    let mut scores = mixed(
+        &words(question, chunks),
+        &meaning(chunks),
+        MEANING_OF_CHUNKS,
+    );
     let mut best_first: Vec<usize> = (0..scores.len()).collect();
     best_first.sort_by(|&one, &other| by_score(&scores, other, one));
     let likeness = Likeness::among(chunks);
@@ -121,70 +126,79 @@ fn leans_back(question: &Terms) -> bool {
     question.length <= FEW_WORDS || question.points_back && question.length <= MANY_WORDS && !names
 }
 
-/// Terms that are looked for, each as much as it is rare: names and numbers mostly are. To count them
-/// more than that made no ranking better, and that of conversations worse, in which people call each
-/// other by name.
-#[derive(Debug, Default)]
-struct Query {
-    /// By their hash.
-    terms: Vec<u32>,
-}
-
-impl Query {
-    fn of(question: &Terms) -> Self {
-        Query {
-            terms: question.terms.iter().map(|term| term.hash).collect(),
+/// BM25 of each text, as a share of what a text could have at most.
+///
+/// Terms count as much as they are rare: names and numbers mostly are. To count them more than that
+/// made no ranking better, and that of conversations worse, in which people call each other by name.
+fn words(question: &Terms, texts: &[Passage<'_>]) -> Vec<f32> {
+    // By text, in the order of the question's terms: which of them it has, and how often.
+    let mut found: Vec<(u32, u16)> = Vec::with_capacity(texts.len() * 8);
+    let mut ends = Vec::with_capacity(texts.len());
+    for text in texts {
+        shared(question, text.terms, &mut found);
+        ends.push(found.len());
+    }
+    let mut with = vec![0_u32; question.terms.len()];
+    for (term, _) in &found {
+        if let Some(with) = with.get_mut(*term as usize) {
+            *with += 1;
         }
     }
-
-    /// BM25 of each text, as a share of what a text could have at most.
-    fn scores(&self, texts: &[Passage<'_>]) -> Vec<f32> {
-        // Most texts have few of the terms: only what is found costs more than a look.
-        let mut with = vec![0_u32; self.terms.len()];
-        let mut found = Vec::new();
-        for (text, passage) in texts.iter().enumerate() {
-            for ((term, &hash), with) in self.terms.iter().enumerate().zip(&mut with) {
-                let count = passage.terms.count(hash);
-                if count > 0 {
-                    *with += 1;
-                    found.push((text, term, count));
-                }
-            }
-        }
-        let rare = with.iter().map(|&with| {
-            let (with, without) = (with as f32, (texts.len() as f32) - with as f32);
-            (1.0 + (without + 0.5) / (with + 0.5)).ln()
+    let rare = with.iter().map(|&with| {
+        let (with, without) = (with as f32, texts.len() as f32 - with as f32);
+        (1.0 + (without + 0.5) / (with + 0.5)).ln()
+    });
+    let rare: Vec<f32> = rare.collect();
+    let most: f32 = rare.iter().sum();
+    let most = if most > 0.0 { most } else { 1.0 };
+    let length: u64 = texts.iter().map(|text| u64::from(text.terms.length)).sum();
+    let average = (length as f32 / texts.len().max(1) as f32).max(1.0);
+    let mut start = 0;
+    let scores = texts.iter().zip(ends).map(|(text, end)| {
+        let own = found.get(start..end).unwrap_or_default();
+        start = end;
+        let long = 1.0 - B + B * text.terms.length as f32 / average;
+        let score = own.iter().fold(0.0, |score, (term, count)| {
+            let rare = rare.get(*term as usize).unwrap_or(&0.0);
+            let count = f32::from(*count);
+            // Without the usual K1 + 1, so that it is less than 1.
+            score + rare * count / (count + K1 * long)
         });
-        let rare: Vec<f32> = rare.collect();
-        let most: f32 = rare.iter().sum();
-        let most = if most > 0.0 { most } else { 1.0 };
-        let words: u64 = texts.iter().map(|text| u64::from(text.terms.length)).sum();
-        let average = (words as f32 / texts.len().max(1) as f32).max(1.0);
-        let mut scores = vec![0.0; texts.len()];
-        for (text, term, count) in found {
-            if let (Some(score), Some(passage), Some(rare)) =
-                (scores.get_mut(text), texts.get(text), rare.get(term))
-            {
-                let count = f32::from(count);
-                let long = 1.0 - B + B * passage.terms.length as f32 / average;
-                // Without the usual K1 + 1, so that it is less than 1.
-                *score += rare * count / (count + K1 * long);
-            }
+        score / most
+    });
+    scores.collect()
+}
+
+/// Terms of the question that a text has: their place in the question and their count in the text.
+/// As many looks as the shorter of the two has terms.
+fn shared(question: &Terms, text: &Terms, found: &mut Vec<(u32, u16)>) {
+    if question.terms.len() <= text.terms.len() {
+        for (at, term) in (0..).zip(&question.terms) {
+            let other = text.place(term.hash).and_then(|at| text.terms.get(at));
+            found.extend(other.map(|other| (at, other.count)));
         }
-        scores.iter().map(|score| score / most).collect()
+    } else {
+        for term in &text.terms {
+            let at = question.place(term.hash);
+            let at = at.and_then(|at| u32::try_from(at).ok());
+            found.extend(at.map(|at| (at, term.count)));
+        }
     }
 }
 
 /// Each text's score with what it gains from those beside it.
 fn with_neighbours(own: &[f32], texts: &[Passage<'_>], gain: f32) -> Vec<f32> {
     let mut scores = own.to_vec();
-    let words = |at: usize| texts.get(at).map_or(0.0, |text| text.terms.length as f32);
+    // What is left of a gain after half of each text: over several, their product.
+    let half = |text: &Passage<'_>| (text.terms.length as f32 / -2.0 / TOPIC_WORDS).exp();
+    let halves: Vec<f32> = texts.iter().map(half).collect();
+    let left_after_half = |at: usize| halves.get(at).copied().unwrap_or(1.0);
     for (at, score) in own.iter().enumerate() {
-        let mut distance = words(at) / 2.0;
+        let mut left = gain * left_after_half(at);
         for beside in at + 1..(at + 1 + REACH).min(own.len()) {
-            let half = words(beside) / 2.0;
-            let gain = gain * (-(distance + half) / TOPIC_WORDS).exp();
-            distance += 2.0 * half;
+            let half = left_after_half(beside);
+            let gain = left * half;
+            left = gain * half;
             let (other, gained) = (own.get(beside).copied().unwrap_or(0.0), gain * score);
             if let Some(one) = scores.get_mut(at) {
                 *one += gain * other;

@@ -147,3 +147,26 @@ proptest::proptest! {
         assert_eq!(first, scores(&question, &texts, &similarities));
     }
 }
+
+#[test]
+fn what_is_shared_does_not_hang_on_which_of_the_two_is_longer() {
+    let long = Terms::of("Sail, mast, rudder, keel, anchor, rope, sail, deck and 40 knots.");
+    for short in ["A sail of 40 feet, and rope: rope!", "Bread.", ""] {
+        let short = Terms::of(short);
+        let of = |question: &Terms, text: &Terms| {
+            let mut found = Vec::new();
+            shared(question, text, &mut found);
+            let hash = |(at, count): (u32, u16)| (question.terms[at as usize].hash, count);
+            found.into_iter().map(hash).collect::<Vec<_>>()
+        };
+        let (there, back) = (of(&long, &short), of(&short, &long));
+        let hashes = |found: &[(u32, u16)]| found.iter().map(|one| one.0).collect::<Vec<_>>();
+        assert_eq!(hashes(&there), hashes(&back));
+        assert!(there.is_sorted());
+        for (found, text) in [(there, &short), (back, &long)] {
+            for (hash, count) in found {
+                assert_eq!(text.terms[text.place(hash).unwrap()].count, count);
+            }
+        }
+    }
+}

@@ -83,14 +83,14 @@ impl Terms {
         size_of::<Terms>() + lists
     }
 
-    /// How often it has that term.
-    pub(super) fn count(&self, hash: u32) -> u16 {
+    /// Where in its list a term is.
+    pub(super) fn place(&self, hash: u32) -> Option<usize> {
         let at = first_bits(hash, self.begins.len());
-        let ends = self.begins.get(at).zip(self.begins.get(at + 1));
-        let alike =
-            ends.and_then(|(from, to)| self.terms.get(usize::from(*from)..usize::from(*to)));
-        let found = alike.and_then(|alike| alike.iter().find(|term| term.hash == hash));
-        found.map_or(0, |term| term.count)
+        let from = usize::from(*self.begins.get(at)?);
+        let to = usize::from(*self.begins.get(at + 1)?);
+        let alike = self.terms.get(from..to)?;
+        let found = alike.iter().position(|term| term.hash == hash);
+        found.map(|at| from + at)
     }
 }
 
