@@ -7,6 +7,7 @@ use sluice_core::config::Plan;
 use sluice_core::exchange::{Effect, Event, Exchange, Flow, Headers, Host, Vm};
 use sluice_core::json::Object;
 use sluice_core::policy::route::{THRESHOLDS, pick, score_prompt};
+use sluice_core::policy::trim::terms::{TermMemory, Terms};
 use sluice_core::tokens::{Encoding, Tokens};
 use sluice_wire::Usd;
 use wasm_bindgen_test::wasm_bindgen_test;
@@ -121,4 +122,33 @@ fn a_request_is_routed_to_its_tier() {
         "{sent}"
     );
     assert!(effects.list.contains(&Effect::ResumeRequest));
+}
+
+/// Bytes of linear memory, which never shrinks.
+fn memory() -> usize {
+    core::arch::wasm32::memory_size::<0>() << 16
+}
+
+#[wasm_bindgen_test]
+fn terms_of_any_number_of_texts_take_a_bounded_part_of_the_memory() {
+    let mut terms = TermMemory::default();
+    let mut keys = 0_u128..;
+    let mut fill = |texts: usize, words: usize| {
+        for key in keys.by_ref().take(texts) {
+            let text: String = (0..words).map(|word| format!("w{key}x{word} ")).collect();
+            terms.get(key, || Terms::of(&text));
+        }
+        memory()
+    };
+    let before = memory();
+    // Texts of all sizes, of which some ten mebibytes would be held if none were forgotten.
+    let mut sizes = Vec::new();
+    for _ in 0..3 {
+        for words in [0, 3, 30, 300] {
+            sizes.push(fill(9_000 / (words + 1) + 300, words));
+        }
+    }
+    let grown = sizes.last().unwrap() - before;
+    assert!(grown <= 3 << 20, "{grown} bytes: {sizes:?}");
+    assert!(grown >= 1 << 20, "it was filled: {grown} bytes");
 }

@@ -370,7 +370,7 @@ impl Facts {
         if let (Some(conversation), Some(done)) = (&self.trim.conversation, &self.trim.done)
             && let Some(state) = &done.state
         {
-            vm.conversations.put(conversation.clone(), state.clone());
+            vm.conversations.put(conversation, state);
         }
     }
 

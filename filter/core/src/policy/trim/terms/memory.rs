@@ -11,8 +11,9 @@ use super::Terms;
 /// messages of two hundred tokens each.
 const GENERATION: usize = 1 << 20;
 
-/// Bytes that an entry takes beside its terms: key, pointer, counts of the pointer, free slots.
-const ENTRY: usize = 64;
+/// Bytes that an entry takes beside its terms: key, pointer, counts of the pointer, free slots, what
+/// each of three allocations costs.
+const ENTRY: usize = 128;
 
 /// Bounded: when the young generation is full, it becomes the old one, and the old one is
 /// forgotten. What is asked for again moves to the young one, so a conversation that goes on
