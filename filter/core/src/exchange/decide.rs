@@ -136,6 +136,7 @@ fn expect(
     (put_in, exact): (&str, bool),
     vm: &mut Vm,
 ) -> Expected {
+    vm.serve(&facts.caller.tenant);
     let asked = facts.model_asked.as_str();
     let model = vm
         .plan

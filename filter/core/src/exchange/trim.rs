@@ -267,6 +267,7 @@ impl Facts {
         vm: &mut Vm,
         effects: &mut Effects,
     ) -> Result<Option<Vec<u8>>, ApiError> {
+        vm.serve(&self.caller.tenant);
         let plan = vm.plan.clone();
         let Some(option) = self.options.get(self.chosen).filter(|_| self.trim.acts) else {
             return Ok(None);

@@ -92,6 +92,15 @@ impl Vm {
 }
 
 impl Vm {
+    /// What is remembered of texts is that tenant's from here on, until another is served.
+    pub(super) fn serve(&mut self, tenant: &str) {
+        let salt = self.salt.unwrap_or_default();
+        let hash = blake3::keyed_hash(&salt, tenant.as_bytes());
+        let (whose, _) = hash.as_bytes().split_at(16);
+        self.tokens
+            .serve(whose.try_into().map_or(0, u128::from_le_bytes));
+    }
+
     /// A request that is held goes no further from here: what counts it while it is held does not.
     pub(super) fn lets_go(&mut self, phase: Phase, route: Option<usize>) {
         match phase {
@@ -182,6 +191,23 @@ mod tests {
     fn sidecar() -> Sidecar {
         let json = br#"{"sidecar":{"cluster":"c","breaker":{"failures":2,"pause":"1s"}}}"#;
         Plan::parse(json, &|_| None).unwrap().sidecar.unwrap()
+    }
+
+    #[test]
+    fn what_is_remembered_of_a_text_is_one_tenants_in_one_vm() {
+        let mut vm = Vm::new(
+            Rc::new(Plan::parse(b"{}", &|_| None).unwrap()),
+            Tokens::load(&[]),
+        );
+        let mut own = |salt: u8, tenant: &str| {
+            vm.salt = Some([salt; 32]);
+            vm.serve(tenant);
+            vm.tokens.own(7)
+        };
+        let acme = own(1, "acme");
+        assert_ne!(own(1, "acme2"), acme);
+        assert_ne!(own(2, "acme"), acme);
+        assert_eq!(own(1, "acme"), acme);
     }
 
     #[test]

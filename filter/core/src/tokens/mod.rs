@@ -205,6 +205,7 @@ pub struct Tokens {
     counters: Vec<Counter>,
     ratios: Ratios,
     memory: Memory,
+    whose: u128,
 }
 
 impl Tokens {
@@ -221,7 +222,20 @@ impl Tokens {
                 .collect(),
             ratios: Ratios::default(),
             memory: Memory::default(),
+            whose: 0,
         }
+    }
+
+    /// From here on what is remembered of texts is `whose`: a number that nobody who sends texts can
+    /// know. Digests of texts are no secrets, and who knows another's text could make one of his own
+    /// with the same, and so have the other's taken for his.
+    pub(crate) fn serve(&mut self, whose: u128) {
+        self.whose = whose;
+    }
+
+    /// A digest as the memories of him who is served have it.
+    pub(crate) fn own(&self, digest: u128) -> u128 {
+        digest ^ self.whose
     }
 
     /// A vocabulary that is loaded, the newest first.
@@ -299,7 +313,7 @@ impl Tokens {
         let digests = digests.tools.iter().chain(contents);
         for ((place, piece), digest) in pieces.zip(digests) {
             let salt = (encoding as u64) << 8 | place << 1 | u64::from(named);
-            let key = Memory::key(digest.all, salt);
+            let key = Memory::key(digest.all ^ self.whose, salt);
             let known = self.memory.get(key);
             match (known, piece) {
                 (Some(_), _) => {}

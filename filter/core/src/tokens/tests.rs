@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::*;
-use crate::formats::{Content, Message, Role};
+use crate::formats::{self, Content, Message, Role};
 use crate::json::{JsonStr, Object, array};
 
 const O200K: &[Encoding] = &[Encoding::O200kBase];
@@ -190,6 +190,18 @@ fn a_message_that_was_counted_is_remembered_per_encoding_and_format() {
         }
     }
     assert_eq!(tokens.memory.len(), 3);
+}
+
+#[test]
+fn what_one_tenant_sent_is_not_known_of_another() {
+    let mut tokens = Tokens::load(O200K);
+    let body = r#"{"messages":[{"role":"user","content":"the same words"}]}"#;
+    let request = formats::ALL[0].parse(body).unwrap();
+    for (whose, known) in [(1, 1), (2, 2), (1, 2), (2, 2)] {
+        tokens.serve(whose);
+        assert!(tokens.count(O200K[0], &request, "openai.chat").is_some());
+        assert_eq!(tokens.memory.len(), known, "{whose}");
+    }
 }
 
 #[test]

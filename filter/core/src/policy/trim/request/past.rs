@@ -298,7 +298,8 @@ impl<'a> Conversation<'a> {
             .iter()
             .map(|one| {
                 let said = || Terms::of(&said(&self.turns, one.items.clone(), false));
-                memories.terms.get(self.digest(&one.items), said)
+                let key = memories.tokens.own(self.digest(&one.items));
+                memories.terms.get(key, said)
             })
             .collect();
         let passages = terms.iter().enumerate().map(|(at, terms)| Passage {

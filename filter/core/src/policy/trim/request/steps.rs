@@ -149,7 +149,7 @@ impl Judge for Chunks<'_, '_, '_> {
             return None;
         }
         let mut read = |text: &str| {
-            let key = xxh3_128(text.as_bytes());
+            let key = self.memories.tokens.own(xxh3_128(text.as_bytes()));
             self.memories.terms.get(key, || Terms::of(text))
         };
         let question = read(ask.question);
