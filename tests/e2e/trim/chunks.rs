@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sluice_tests::requests::{CHAT, MESSAGES, chat};
-use sluice_tests::stack::Stack;
+use sluice_tests::stack::{Setup, Stack};
 
 use super::{TALKING, booked, left_out, post, sent, trimming};
 
@@ -118,5 +118,21 @@ async fn in_a_dry_run_all_chunks_go_on_and_the_field_is_gone_all_the_same() {
     for record in booked(&stack, 2).await {
         assert_eq!(record.saved.trim.0, 0, "{record:?}");
         assert!(record.would_save.trim.0 > 0, "{record:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_budget_has_room_for_a_request_of_whose_chunks_few_may_stay() {
+    let chunk = |at: usize| format!("Depot {at} has its own rules for parcel {at}. ").repeat(20);
+    let chunks: Vec<String> = (0..30).map(chunk).collect();
+    let body = with_field(chat(QUESTION), json!(chunks));
+    let budget = json!([{"per": "tenant", "tokens": 2500, "every": "day", "over": "reject"}]);
+    for (mode, status) in [("on", 200), ("dry", 429)] {
+        let config = json!({"trim": context(mode), "budgets": budget});
+        let stack = Stack::start(Setup::with(config)).await.unwrap();
+        let answer = stack.client().post(CHAT.path, &body).await.unwrap();
+        assert_eq!(answer.status, status, "{mode}: {}", answer.text());
+        assert_eq!(left_out(&answer) > 4000, status == 200);
+        booked(&stack, 1).await;
     }
 }
