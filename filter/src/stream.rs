@@ -7,7 +7,7 @@ use std::time::Duration;
 use proxy_wasm::hostcalls::dispatch_http_call;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, BufferType, MapType, StreamType};
-use sluice_core::exchange::{Effect, Effects, Event, Exchange, Flow};
+use sluice_core::exchange::{Digest, Effect, Effects, Event, Exchange, Flow, Relay, Seal};
 use sluice_wire::header;
 
 use crate::host;
@@ -173,24 +173,23 @@ impl Inner {
                     cluster,
                     timeout_ms,
                     headers,
+                    lease,
                 } => (
                     "refresh",
-                    refresh((cluster, timeout_ms), headers).map(|refresh| worker.refresh(refresh)),
+                    refresh((cluster, timeout_ms), headers, lease)
+                        .map(|refresh| worker.refresh(refresh)),
                 ),
                 Effect::KeepRequest => {
                     ("keep", request_headers().map(|headers| self.kept = headers))
                 }
-                Effect::Relay(relay) => (
-                    "set_body",
-                    self.replace_request_body(&relay.frame(&self.kept)),
-                ),
+                Effect::Relay(relay) => ("set_body", self.relay(&relay)),
                 Effect::Attempt {
                     cluster,
                     timeout_ms,
-                    headers,
+                    seal,
                     body,
                 } => {
-                    failed_call = !self.attempt((&cluster, timeout_ms), headers, &body);
+                    failed_call = !self.attempt((&cluster, timeout_ms), &seal, &body);
                     continue;
                 }
                 Effect::ReplaceRequestBody(body) => ("set_body", self.replace_request_body(&body)),
@@ -305,18 +304,22 @@ impl Inner {
         }
     }
 
+    /// Makes the request the relay's. Without the frame it is not to go there, nor anywhere with a
+    /// word that opens the relay.
+    fn relay(&self, relay: &Relay) -> host::Result<()> {
+        let (frame, authorization) = relay.frame(&self.kept);
+        self.replace_request_body(&frame)?;
+        host::set_header(MapType::HttpRequestHeaders, "authorization", &authorization)
+    }
+
     /// Sends the request that was kept once more; says whether it went.
-    fn attempt(
-        &mut self,
-        (cluster, timeout_ms): (&str, u32),
-        extra: Vec<(&'static str, String)>,
-        body: &[u8],
-    ) -> bool {
+    fn attempt(&mut self, (cluster, timeout_ms): (&str, u32), seal: &Seal, body: &[u8]) -> bool {
         let kept = std::mem::take(&mut self.kept);
+        let sealed = seal.attempt(&kept, Digest::of(body));
         let own = kept.iter().map(|(name, value)| (&**name, &**value));
-        let headers = own.chain(extra.iter().map(|(name, value)| (*name, &**value)));
+        let headers = own.chain([(header::ATTEMPT, &*sealed)]).collect();
         let timeout = Duration::from_millis(u64::from(timeout_ms));
-        match dispatch_http_call(cluster, headers.collect(), Some(body), Vec::new(), timeout) {
+        match dispatch_http_call(cluster, headers, Some(body), Vec::new(), timeout) {
             Ok(token) => {
                 self.attempt = Some(token);
                 true
@@ -592,14 +595,17 @@ impl HttpContext for Stream {
 fn refresh(
     (cluster, timeout_ms): (String, u32),
     extra: Vec<(&'static str, String)>,
+    (seal, lease): (Seal, String),
 ) -> host::Result<Refresh> {
-    let extra = extra
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value));
+    let mut headers = request_headers()?;
+    let extra = extra.into_iter();
+    headers.extend(extra.map(|(name, value)| (name.to_owned(), value)));
+    let lease = seal.lease(&headers, &lease);
+    headers.push((header::LEASE.to_owned(), lease));
     Ok(Refresh {
         cluster,
         timeout: Duration::from_millis(u64::from(timeout_ms)),
-        headers: request_headers()?.into_iter().chain(extra).collect(),
+        headers,
         body: host::buffer(BufferType::HttpRequestBody, ALL)?,
     })
 }

@@ -9,6 +9,7 @@ use proxy_wasm::types::MetricType;
 use rustc_hash::FxHashMap;
 use sluice_core::counters::{self, Slots};
 use sluice_core::exchange::{Host, Label, Metric, Vm, metric_name};
+use sluice_core::seen;
 use sluice_core::settler::Settler;
 
 use crate::host;
@@ -243,26 +244,31 @@ impl Host for World<'_> {
     }
 
     fn count(&mut self, key: &str, window_start: u64, amount: i64, limit: u64) -> (u64, bool) {
-        let counted = counters::count(&mut Shared, key, window_start, amount, limit);
+        let counted = counters::count(&mut Shared("budget"), key, window_start, amount, limit);
         if counted.full {
             self.worker.add("budget_unkept", &[], 1);
         }
         (counted.before, counted.added)
     }
+
+    fn first(&mut self, word: &str) -> bool {
+        let now_secs = self.now_ns() / 1_000_000_000;
+        seen::first(&mut Shared("seen"), word, now_secs)
+    }
 }
 
-/// Envoy's shared data, which all workers of the process see.
-struct Shared;
+/// Envoy's shared data of one kind, which all workers of the process see.
+struct Shared(&'static str);
 
 impl Shared {
-    fn key(slot: u64) -> String {
-        format!("sluice.budget.{slot}")
+    fn key(&self, slot: u64) -> String {
+        format!("sluice.{}.{slot}", self.0)
     }
 }
 
 impl Slots for Shared {
     fn get(&mut self, slot: u64) -> (Vec<u8>, u32) {
-        host::shared(&Self::key(slot))
+        host::shared(&self.key(slot))
     }
 
     fn put(&mut self, slot: u64, value: &[u8], version: u32) -> bool {
@@ -270,6 +276,6 @@ impl Slots for Shared {
         // empty one would write over the other. Any other version makes a slot that is not there,
         // and is refused where one is; no slot has lived through so many versions as this.
         let version = if version == 0 { u32::MAX } else { version };
-        host::set_shared(&Self::key(slot), value, version).is_ok()
+        host::set_shared(&self.key(slot), value, version).is_ok()
     }
 }

@@ -9,15 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::response::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 use http_body_util::{BodyExt as _, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Body as _, Frame, Incoming};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use sluice_core::coding::{Decoder, MOST_MEMORY, Memory};
 use sluice_core::formats::refusal;
+use sluice_wire::header::PREFIX;
 use sluice_wire::limit;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -57,7 +59,8 @@ pub(crate) enum RelayError {
     /// As many as may be are on their way.
     #[error("expected at most {MOST} requests and {BODIES_KIB} KiB to relay at once, found more")]
     Busy,
-    /// The listener is not there, or the connection broke before an answer came.
+    /// The listener is not there, or the connection broke before an answer came, or it is one of which
+    /// nobody could say whether it is whole.
     #[error("the listener at `serve.relay`: {0}")]
     Broken(String),
     /// No answer in time.
@@ -86,7 +89,7 @@ impl Drop for Line {
 
 /// An answer whose body is still to come, and what keeps it coming.
 struct Answer {
-    head: axum::http::response::Parts,
+    head: Parts,
     body: Incoming,
     line: Line,
 }
@@ -122,7 +125,10 @@ impl Relay {
             let mut answer = self.ask(attempt).await?;
             let mut begun = Vec::new();
             if number < last && refusal::may_blame_messages(answer.head.status.as_u16()) {
-                let (frames, whole) = self.beginning(&mut answer.body).await?;
+                // Also of one that comes byte by byte.
+                let beginning = timeout(self.target.timeout, beginning(&mut answer.body)).await;
+                let slow = |_| RelayError::Slow(self.target.timeout);
+                let (frames, whole) = beginning.map_err(slow)??;
                 if whole && blames_messages(&answer.head, &frames) {
                     continue;
                 }
@@ -164,32 +170,15 @@ impl Relay {
         match timeout(patience, asked).await {
             Ok(Ok(answer)) => {
                 let (head, body) = answer.into_parts();
+                if !says_its_end(&head, &body) {
+                    let message = "expected an answer that says where it ends, found none";
+                    return Err(RelayError::Broken(message.to_owned()));
+                }
                 Ok(Answer { head, body, line })
             }
             Ok(Err(error)) => Err(broken(&error)),
             Err(_) => Err(RelayError::Slow(patience)),
         }
-    }
-
-    /// Reads a refusal, so long as it is short; whether that is all of it.
-    async fn beginning(
-        &self,
-        body: &mut Incoming,
-    ) -> Result<(Vec<Frame<Bytes>>, bool), RelayError> {
-        let mut frames = Vec::new();
-        let mut bytes = 0;
-        while bytes <= REFUSAL {
-            match timeout(self.target.timeout, body.frame()).await {
-                Ok(Some(Ok(frame))) => {
-                    bytes += frame.data_ref().map_or(0, Bytes::len);
-                    frames.push(frame);
-                }
-                Ok(Some(Err(error))) => return Err(RelayError::Broken(error.to_string())),
-                Ok(None) => return Ok((frames, true)),
-                Err(_) => return Err(RelayError::Slow(self.target.timeout)),
-            }
-        }
-        Ok((frames, false))
     }
 
     /// The answer for the client: what was read of it, then the rest as it comes. Whoever drops it
@@ -206,6 +195,14 @@ impl Relay {
             line,
         } = answer;
         strip(&mut head.headers);
+        // What is said in our name is the sidecar's to say.
+        let ours = head
+            .headers
+            .keys()
+            .filter(|name| name.as_str().starts_with(PREFIX));
+        for name in ours.cloned().collect::<Vec<_>>() {
+            head.headers.remove(name);
+        }
         let patience = self.target.timeout;
         let begun = stream::iter(begun).map(Ok::<_, BoxError>);
         let rest = stream::unfold(Some((body, line, room)), move |state| async move {
@@ -221,13 +218,37 @@ impl Relay {
     }
 }
 
+/// Reads a refusal, so long as it is short; whether that is all of it.
+async fn beginning(body: &mut Incoming) -> Result<(Vec<Frame<Bytes>>, bool), RelayError> {
+    let mut frames = Vec::new();
+    let mut bytes = 0;
+    while bytes <= REFUSAL {
+        match body.frame().await {
+            Some(Ok(frame)) => {
+                bytes += frame.data_ref().map_or(0, Bytes::len);
+                frames.push(frame);
+            }
+            Some(Err(error)) => return Err(RelayError::Broken(error.to_string())),
+            None => return Ok((frames, true)),
+        }
+    }
+    Ok((frames, false))
+}
+
+/// Whether an answer that breaks off would be known to: one that ends with its connection, as those of
+/// HTTP/1.0 may, would pass for whole.
+fn says_its_end(head: &Parts, body: &Incoming) -> bool {
+    body.size_hint().exact().is_some() || head.headers.contains_key(header::TRANSFER_ENCODING)
+}
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Headers that are about a connection, not about what goes over it (RFC 9110 §7.6.1), and those
 /// that follow from the body.
-const OF_THE_HOP: [HeaderName; 9] = [
+const OF_THE_HOP: [HeaderName; 10] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
+    header::EXPECT,
     header::HOST,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
@@ -275,7 +296,7 @@ pub(crate) fn headers(
 }
 
 /// Whether a whole refusal says that the messages are at fault.
-fn blames_messages(head: &axum::http::response::Parts, frames: &[Frame<Bytes>]) -> bool {
+fn blames_messages(head: &Parts, frames: &[Frame<Bytes>]) -> bool {
     let mut bytes = BytesMut::new();
     for data in frames.iter().filter_map(Frame::data_ref) {
         bytes.extend_from_slice(data);

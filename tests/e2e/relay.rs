@@ -6,13 +6,14 @@
 )]
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde_json::{Value, json};
 use sluice_tests::client::{Answer, Client};
 use sluice_tests::provider::{FAULT_HEADER, Fault, Seen};
 use sluice_tests::requests::CHAT;
 use sluice_tests::stack::{Setup, Stack};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Messages of [`long`]; what is left of them when it is trimmed are fewer.
@@ -22,6 +23,8 @@ const MESSAGES: usize = 5;
 struct Door {
     address: SocketAddr,
     envoy: Arc<OnceLock<SocketAddr>>,
+    /// What came, by connection, as whoever reads the loopback sees it.
+    came: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Door {
@@ -30,22 +33,59 @@ impl Door {
         let address = listener.local_addr().unwrap();
         let envoy = Arc::new(OnceLock::new());
         let to = envoy.clone();
+        let came: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+        let all = came.clone();
         tokio::spawn(async move {
-            while let Ok((mut from, _)) = listener.accept().await {
+            while let Ok((from, _)) = listener.accept().await {
                 let Some(address) = to.get().copied() else {
                     continue;
                 };
-                tokio::spawn(async move {
-                    let mut to = TcpStream::connect(address).await?;
-                    tokio::io::copy_bidirectional(&mut from, &mut to).await
-                });
+                let number = all.lock().unwrap().len();
+                all.lock().unwrap().push(Vec::new());
+                tokio::spawn(pass(from, address, (all.clone(), number)));
             }
         });
-        Door { address, envoy }
+        Door {
+            address,
+            envoy,
+            came,
+        }
+    }
+}
+
+/// Passes a connection on, and keeps what came by it.
+async fn pass(
+    mut from: TcpStream,
+    address: SocketAddr,
+    (came, number): (Arc<Mutex<Vec<Vec<u8>>>>, usize),
+) -> std::io::Result<()> {
+    let mut to = TcpStream::connect(address).await?;
+    let (mut client, mut back) = from.split();
+    let (mut answers, mut envoy) = to.split();
+    let there = async {
+        let mut part = vec![0; 64 << 10];
+        loop {
+            let len = client.read(&mut part).await?;
+            if len == 0 {
+                return envoy.shutdown().await;
+            }
+            came.lock().unwrap()[number].extend_from_slice(&part[..len]);
+            envoy.write_all(&part[..len]).await?;
+        }
+    };
+    let here = tokio::io::copy(&mut answers, &mut back);
+    tokio::select! {
+        ended = there => ended,
+        ended = here => ended.map(drop),
     }
 }
 
 async fn start(streams: &str) -> Stack {
+    start_seen(streams).await.0
+}
+
+/// The same, and what comes to Envoy from the sidecar.
+async fn start_seen(streams: &str) -> (Stack, Arc<Mutex<Vec<Vec<u8>>>>) {
     let door = Door::open().await;
     let stack = Stack::start(Setup::with(json!({
         "trim": {
@@ -58,7 +98,7 @@ async fn start(streams: &str) -> Stack {
     .await
     .unwrap();
     door.envoy.set(stack.envoy().address()).unwrap();
-    stack
+    (stack, door.came)
 }
 
 /// A client whose requests upstream refuses with fewer than so many messages.
@@ -236,5 +276,33 @@ async fn a_strangers_headers_open_no_way_to_the_sidecar_and_past_the_filter() {
     let seen = stack.provider().last_request().unwrap();
     assert!(messages(&seen) < MESSAGES, "it was trimmed as any other");
     assert_eq!(seen.header("x-sluice-attempt"), None);
+    stack.check_no_trap().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_somebody_saw_and_says_again_is_a_strangers() {
+    let (stack, came) = start_seen("relay").await;
+    let client = refused_below(&stack, MESSAGES, Fault::default());
+    let answer = client.post(CHAT.path, &long(true)).await.unwrap();
+    is_untrimmed(&answer);
+    let attempts = came.lock().unwrap().clone();
+    assert_eq!(attempts.len(), 2, "each has a connection of its own");
+    for (number, attempt) in attempts.iter().enumerate() {
+        let head = String::from_utf8_lossy(attempt);
+        assert!(head.contains("x-sluice-attempt: "), "{head}");
+        let mut again = TcpStream::connect(stack.envoy().address()).await.unwrap();
+        again.write_all(attempt).await.unwrap();
+        let mut told = Vec::new();
+        while !told.windows(4).any(|it| it == b"\r\n\r\n") {
+            assert!(again.read_buf(&mut told).await.unwrap() > 0);
+        }
+        let told = String::from_utf8_lossy(&told);
+        assert!(told.starts_with("HTTP/1.1 400 "), "{told}");
+        let seen = stack.provider().requests(9);
+        assert_eq!(seen.len(), 3 + number, "once, and not sent again");
+        assert!(messages(&seen[0]) < MESSAGES, "it was trimmed as any other");
+    }
+    // Both were booked.
+    stack.settled(3).await.unwrap();
     stack.check_no_trap().await.unwrap();
 }

@@ -10,6 +10,7 @@ pub mod exchange;
 pub mod formats;
 pub mod json;
 pub mod policy;
+pub mod seen;
 pub mod settler;
 pub mod sse;
 pub mod tokens;

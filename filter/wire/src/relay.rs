@@ -30,6 +30,8 @@ pub struct RelayRequest {
 pub struct Attempt {
     /// Bytes of its body.
     pub len: u64,
+    /// BLAKE3 of its body, 64 hex digits. What opens the relay is sealed with the head, and so with it.
+    pub digest: String,
     /// Headers of its own: [`crate::header::ATTEMPT`] among them, sealed, by which the filter on the
     /// way knows its like and lets the request pass as it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -88,10 +90,12 @@ mod tests {
             attempts: vec![
                 Attempt {
                     len: 7,
+                    digest: String::new(),
                     headers: vec![secret("x-sluice-attempt")],
                 },
                 Attempt {
                     len: u64::MAX,
+                    digest: String::new(),
                     headers: vec![],
                 },
             ],

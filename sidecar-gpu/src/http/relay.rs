@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use axum::body::HttpBody as _;
 use axum::extract::{Request, State};
+use axum::http::uri::{Authority, Uri};
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use sluice_wire::{Frame, RelayRequest, header, limit};
+use sluice_core::exchange::Digest;
+use sluice_wire::{Frame, FrameError, RelayRequest, header, limit};
 
 use super::{ApiError, Kind, body};
 use crate::app::App;
@@ -37,8 +39,7 @@ pub(super) async fn relay(State(app): State<Arc<App>>, request: Request) -> Resp
 async fn answer(app: &Arc<App>, request: Request) -> Result<(usize, Response), ApiError> {
     let (parts, body) = request.into_parts();
     let now_ms = app.clock.now_ms();
-    app.auth
-        .relayed(&parts.headers, &parts.extensions, now_ms)?;
+    let opened = app.auth.relayed(&parts.headers, now_ms)?;
     body::check_version(&parts.headers)?;
     let Some(relay) = &app.relay else {
         let message = "this sidecar has no `serve.relay` to send requests to";
@@ -54,17 +55,33 @@ async fn answer(app: &Arc<App>, request: Request) -> Result<(usize, Response), A
     };
     let room = relay.body_room(body.size_hint().exact()).map_err(failed)?;
     let bytes = body::read(body, limit::RELAY_BODY).await?;
-    let attempts = check(&bytes)?;
+    let attempts = check(&bytes, opened)?;
     let answer = relay.send(attempts).await;
     drop(room);
     answer.map_err(failed)
 }
 
-fn check(bytes: &Bytes) -> Result<Vec<Attempt>, ApiError> {
+/// The attempts of a frame, where it is the one that the token was made for. Nothing of what stands in
+/// it is told: it is a caller's.
+fn check(bytes: &Bytes, opened: Digest) -> Result<Vec<Attempt>, ApiError> {
     let fault =
         |path: &str, message: String| ApiError::new(Kind::Malformed, format!("{path}: {message}"));
-    let frame: Frame<RelayRequest, &[u8]> =
-        Frame::decode(bytes).map_err(|error| ApiError::new(Kind::Malformed, error.to_string()))?;
+    let head = bytes.split(|byte| *byte == b'\n').next();
+    if head.map(Digest::of) != Some(opened) {
+        let message = "expected the request that the token was made for, found another";
+        return Err(ApiError::new(Kind::Forbidden, message));
+    }
+    let frame: Frame<RelayRequest, &[u8]> = Frame::decode(bytes).map_err(|error| match error {
+        FrameError::NoHead => ApiError::new(Kind::Malformed, error.to_string()),
+        // Its text quotes what it found.
+        FrameError::Json(error) => fault(
+            "head",
+            format!(
+                "expected a relay's, found none at column {}",
+                error.column()
+            ),
+        ),
+    })?;
     let head = frame.head;
     let found = head.attempts.len();
     if !matches!(found, 1..=2) {
@@ -73,11 +90,14 @@ fn check(bytes: &Bytes) -> Result<Vec<Attempt>, ApiError> {
             format!("expected one or two, found {found}"),
         ));
     }
-    if !head.path.starts_with('/') || head.path.parse::<axum::http::Uri>().is_err() {
-        return Err(fault(
-            "path",
-            "expected a path, found something else".to_owned(),
-        ));
+    if !is_path(&head.path) {
+        let message = "expected a path without dot segments, found something else";
+        return Err(fault("path", message.to_owned()));
+    }
+    let authority = head.authority.parse::<Authority>();
+    if !authority.is_ok_and(|it| it.as_str() == head.authority && !head.authority.contains('@')) {
+        let message = "expected a host, found something else";
+        return Err(fault("authority", message.to_owned()));
     }
     let (expected, found) = (head.body_len(), frame.body.len());
     if expected != found as u64 {
@@ -105,12 +125,34 @@ fn check(bytes: &Bytes) -> Result<Vec<Attempt>, ApiError> {
                     format!("{name:?}: expected a header, found none that can be sent"),
                 )
             })?;
+        // As long as the body together, which was checked.
+        let body = rest.split_to(attempt.len as usize);
+        if Digest::of(&body).hex() != attempt.digest {
+            let at = format!("attempts[{index}].digest");
+            let message = "expected the body's, found another";
+            return Err(fault(&at, message.to_owned()));
+        }
         attempts.push(Attempt {
             uri: head.path.clone(),
             headers,
-            // As long as the body together, which was checked.
-            body: rest.split_to(attempt.len as usize),
+            body,
         });
     }
     Ok(attempts)
+}
+
+/// Path and query of a request as one proxy hands it to the next: nothing in it reads as a host, and
+/// no proxy makes another path of it than the one before.
+fn is_path(path: &str) -> bool {
+    let plain = path.split('?').next().unwrap_or(path);
+    let dots = plain.split('/').any(|segment| {
+        let segment = segment.to_ascii_lowercase().replace("%2e", ".");
+        matches!(segment.as_str(), "." | "..")
+    });
+    path.starts_with('/')
+        && !path.starts_with("//")
+        && !dots
+        && !plain.contains('\\')
+        && !path.contains('#')
+        && path.parse::<Uri>().is_ok()
 }

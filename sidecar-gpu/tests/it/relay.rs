@@ -13,13 +13,14 @@ use flate2::write::GzEncoder;
 use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use sluice_core::exchange::{Digest, Sealer};
 use sluice_wire::{Attempt, RelayRequest, header, limit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tower::ServiceExt;
 
-use crate::common::{SECRET, Sidecar, frame, post};
+use crate::common::{NOW, SECRET, Sidecar, frame, post};
 
 const PATH: &str = "/v1/chat/completions?beta=1";
 /// Bodies of the two attempts.
@@ -88,6 +89,7 @@ fn pair(name: &str, value: &str) -> (String, String) {
 fn request() -> (RelayRequest, Vec<u8>) {
     let attempt = |body: &[u8], seal: &str| Attempt {
         len: body.len() as u64,
+        digest: Digest::of(body).hex(),
         headers: vec![pair(header::ATTEMPT, seal)],
     };
     let relay = RelayRequest {
@@ -105,15 +107,31 @@ fn request() -> (RelayRequest, Vec<u8>) {
     (relay, [TRIMMED, WHOLE].concat())
 }
 
-/// The same as a frame.
-pub(crate) fn relayed() -> Vec<u8> {
+/// What opens the relay to a frame, at that time.
+fn token(frame: &[u8], now_ms: u64) -> String {
+    let head = frame.split(|byte| *byte == b'\n').next().unwrap();
+    let token = Sealer::new(SECRET).relay_token(head, now_ms * 1000);
+    format!("Bearer {token}")
+}
+
+/// The filter's call with that frame.
+fn call(frame: Vec<u8>) -> Request {
+    let token = token(&frame, NOW);
+    let mut call = post("/v1/relay", frame);
+    let headers = call.headers_mut();
+    headers.insert("authorization", token.parse().unwrap());
+    call
+}
+
+/// The same of [`request`].
+pub(crate) fn relayed() -> Request {
     let (head, body) = request();
-    frame(&head, &body)
+    call(frame(&head, &body))
 }
 
 async fn send(sidecar: &Sidecar, (head, body): &(RelayRequest, Vec<u8>)) -> Response {
-    let request = post("/v1/relay", frame(head, body));
-    sidecar.router.clone().oneshot(request).await.unwrap()
+    let call = call(frame(head, body));
+    sidecar.router.clone().oneshot(call).await.unwrap()
 }
 
 async fn told(response: Response) -> (StatusCode, Option<String>, Bytes) {
@@ -315,8 +333,9 @@ async fn a_client_that_leaves_ends_the_request_upstream() {
     let body = frame(&head, &body);
     let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
     let call = format!(
-        "POST /v1/relay HTTP/1.1\r\nhost: sidecar\r\nauthorization: Bearer {SECRET}\r\n\
+        "POST /v1/relay HTTP/1.1\r\nhost: sidecar\r\nauthorization: {}\r\n\
          x-sluice-wire: {}\r\ncontent-length: {}\r\n\r\n",
+        token(&body, NOW),
         sluice_wire::VERSION,
         body.len()
     );
@@ -398,10 +417,6 @@ async fn a_relay_that_is_not_what_it_says_is_refused_with_the_fields_name() {
             "path: expected a path",
         ),
         (
-            with(&|it| it.path = "/a b".to_owned()),
-            "path: expected a path",
-        ),
-        (
             with(&|it| it.attempts[0].len = 3),
             "body: expected 19 bytes of attempts, found 31",
         ),
@@ -423,6 +438,10 @@ async fn a_relay_that_is_not_what_it_says_is_refused_with_the_fields_name() {
             with(&|it| it.headers.push(pair(":path", "secret"))),
             r#"attempts[0].headers: \":path\""#,
         ),
+        (
+            with(&|it| it.attempts[1].digest = Digest::of(b"secret").hex()),
+            "attempts[1].digest: expected the body's",
+        ),
     ] {
         let (status, _, text) = told(send(&sidecar, &asked).await).await;
         let text = String::from_utf8_lossy(&text);
@@ -441,12 +460,222 @@ async fn a_relay_that_is_not_what_it_says_is_refused_with_the_fields_name() {
         (404, true),
         "{text}"
     );
-    for token in ["Bearer operator-token", "Bearer sk-caller"] {
-        let (head, body) = request();
-        let mut call = post("/v1/relay", frame(&head, &body));
+}
+
+#[tokio::test]
+async fn a_path_or_host_that_reads_as_another_elsewhere_is_not_sent() {
+    let upstream = Upstream::new(strict).await;
+    let sidecar = upstream.sidecar();
+    let send = async |change: &dyn Fn(&mut RelayRequest)| {
+        let mut asked = request();
+        change(&mut asked.0);
+        told(send(&sidecar, &asked).await).await
+    };
+    for path in [
+        "",
+        "*",
+        "v1/chat",
+        "//evil.example/v1/chat",
+        "http://evil.example/",
+        "/a b",
+        "/a\r\nhost: evil",
+        "/a\0",
+        "/v1/../admin",
+        "/v1/%2E%2e/admin",
+        "/v1/./chat",
+        "/v1/..",
+        "/v1\\..\\admin",
+        "/v1#x",
+        "/v1?a#x",
+    ] {
+        let (status, _, text) = send(&|it| it.path = path.to_owned()).await;
+        let text = String::from_utf8_lossy(&text);
+        let named = text.contains("path: expected a path");
+        assert_eq!((status.as_u16(), named), (400, true), "{path:?}: {text}");
+    }
+    for host in [
+        "",
+        "api\r\nx-a: b",
+        "user@evil.example",
+        "api/path",
+        "a b",
+        "api?x",
+        "http://api",
+    ] {
+        let (status, _, text) = send(&|it| it.authority = host.to_owned()).await;
+        let text = String::from_utf8_lossy(&text);
+        let named = text.contains("authority: expected a host");
+        assert_eq!((status.as_u16(), named), (400, true), "{host:?}: {text}");
+    }
+    assert_eq!(upstream.seen().len(), 0);
+    for (path, host) in [("/v1/..a/.b?x=/../", "api:8443"), ("/v1/%2fa", "[::1]:1")] {
+        let (status, ..) = send(&|it| (it.path, it.authority) = (path.into(), host.into())).await;
+        assert_eq!(status, 200, "{path}");
+        assert_eq!(upstream.seen().last().unwrap().path, path);
+        assert_eq!(upstream.seen().last().unwrap().headers["host"], host);
+    }
+}
+
+#[tokio::test]
+async fn the_relay_opens_to_the_request_that_a_token_was_made_for_and_for_a_minute() {
+    let upstream = Upstream::new(strict).await;
+    let sidecar = upstream.sidecar();
+    let (head, body) = request();
+    let bytes = frame(&head, &body);
+    let other = {
+        let mut head = head.clone();
+        head.path.push('2');
+        frame(&head, &body)
+    };
+    let good = token(&bytes, NOW);
+    let forged = Sealer::new("another").relay_token(b"{}", NOW * 1000);
+    for (token, bytes, wanted) in [
+        ("Bearer operator-token".to_owned(), &bytes, 401),
+        ("Bearer sk-caller".to_owned(), &bytes, 401),
+        // Who has it may ask for all else, but it does not travel where this does.
+        (format!("Bearer {SECRET}"), &bytes, 401),
+        (format!("Bearer {forged}"), &bytes, 401),
+        (format!("{good}0"), &bytes, 401),
+        (token(&bytes, NOW - 61_000), &bytes, 401),
+        (token(&bytes, NOW + 2_000), &bytes, 401),
+        (good.clone(), &other, 403),
+        (good.clone(), &b"\n{}".to_vec(), 403),
+        (good.clone(), &Vec::new(), 403),
+    ] {
+        let mut call = post("/v1/relay", bytes.clone());
         call.headers_mut()
             .insert("authorization", token.parse().unwrap());
-        let (status, _, _) = told(sidecar.router.clone().oneshot(call).await.unwrap()).await;
-        assert!(matches!(status.as_u16(), 401 | 403), "{token}: {status}");
+        let (status, attempt, text) =
+            told(sidecar.router.clone().oneshot(call).await.unwrap()).await;
+        assert_eq!((status.as_u16(), attempt), (wanted, None), "{text:?}");
+    }
+    assert_eq!(upstream.seen().len(), 0);
+}
+
+#[tokio::test]
+async fn what_is_no_frame_is_refused_without_a_word_of_what_stands_in_it() {
+    let upstream = Upstream::new(strict).await;
+    let sidecar = upstream.sidecar();
+    let mut odd = vec![
+        b"{}".to_vec(),
+        br#"{"path":"/","authority":"a","headers":"Bearer sk-caller","attempts":[]}
+"#
+        .to_vec(),
+        br#"{"path":"/","authority":"a","headers":[["a","b","sk-caller"]],"attempts":[]}
+"#
+        .to_vec(),
+        br#"{"path":7,"sk-caller
+"#
+        .to_vec(),
+        b"\xff\n".to_vec(),
+    ];
+    let (head, body) = request();
+    let whole = frame(&head, &body);
+    odd.extend((0..whole.len()).map(|len| whole[..len].to_vec()));
+    let mut rng = fastrand::Rng::with_seed(7);
+    for _ in 0..500 {
+        let mut damaged = whole.clone();
+        for _ in 0..=rng.usize(..3) {
+            let at = rng.usize(..damaged.len());
+            damaged[at] = rng.u8(..);
+        }
+        odd.push(damaged);
+    }
+    for bytes in odd {
+        let shown = String::from_utf8_lossy(&bytes).into_owned();
+        let answer = sidecar.router.clone().oneshot(call(bytes)).await.unwrap();
+        let (status, attempt, text) = told(answer).await;
+        let text = String::from_utf8_lossy(&text);
+        assert!(!text.contains("sk-caller"), "{text}");
+        // Damage may leave what could have been sent.
+        let sent = attempt.is_some() || status == 400;
+        assert!(sent, "{status} {text} for {shown}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_says_nothing_in_our_name_and_leads_nowhere() {
+    let upstream = Upstream::new(|_| {
+        let headers = [
+            ("location", "http://127.0.0.1:1/elsewhere"),
+            ("x-sluice-attempt", "1"),
+            ("x-sluice-cost", "0"),
+            ("connection", "x-inner"),
+            ("x-inner", "of this hop"),
+        ];
+        (StatusCode::TEMPORARY_REDIRECT, headers, "there").into_response()
+    })
+    .await;
+    let response = send(&upstream.sidecar(), &request()).await;
+    let names: Vec<_> = response
+        .headers()
+        .keys()
+        .map(|name| name.as_str())
+        .collect();
+    assert!(!names.contains(&"x-sluice-cost") && !names.contains(&"x-inner"));
+    let (status, attempt, body) = told(response).await;
+    assert_eq!((status.as_u16(), attempt.as_deref()), (307, Some("0")));
+    assert_eq!(&body[..], b"there");
+    assert_eq!(upstream.seen().len(), 1, "nobody goes where it leads");
+}
+
+/// A listener that says these bytes to each request, and hangs up.
+async fn says(answers: Vec<&'static [u8]>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            // Both bodies end so.
+            while !asked.ends_with(b"]}") {
+                assert!(stream.read_buf(&mut asked).await.unwrap() > 0);
+            }
+            stream.write_all(answer).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_never_a_whole_one() {
+    let refused = br#"HTTP/1.1 400 Bad Request
+content-length: 900
+
+{"error":{"message":"roles","type":"invalid_request_error","param":"messages"}}"#;
+    for answer in [
+        // Where they end, nobody could say.
+        &b"HTTP/1.1 200 OK\r\n\r\ndata: 1\n\n"[..],
+        b"HTTP/1.0 200 OK\r\n\r\ndata: 1\n\n",
+        b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n{}",
+        // A refusal that is not whole says nothing, of the second attempt least of all.
+        refused,
+        // Two lengths, or none that is one.
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+        b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\nab",
+    ] {
+        let sidecar = Sidecar::new(&relays_to(says(vec![answer]).await));
+        let (status, attempt, _) = told(send(&sidecar, &request()).await).await;
+        assert_eq!((status.as_u16(), attempt), (502, None), "{answer:?}");
+    }
+    for answer in [
+        &b"HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\ndata: 1\n\n"[..],
+        b"HTTP/1.0 200 OK\r\ncontent-length: 90\r\n\r\ndata: 1\n\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n0\r\n",
+    ] {
+        let sidecar = Sidecar::new(&relays_to(says(vec![answer]).await));
+        let response = send(&sidecar, &request()).await;
+        assert_eq!(response.status(), 200);
+        response.into_body().collect().await.unwrap_err();
+    }
+    for answer in [
+        &b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok"[..],
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sluice-cost: 0\r\n\r\n",
+    ] {
+        let sidecar = Sidecar::new(&relays_to(says(vec![answer]).await));
+        let (status, attempt, body) = told(send(&sidecar, &request()).await).await;
+        assert_eq!((status.as_u16(), attempt.as_deref()), (200, Some("0")));
+        assert_eq!(&body[..], b"ok");
     }
 }

@@ -391,7 +391,7 @@ async fn the_metrics_of_the_page_are_shown() {
     request.conversation = Some(key(1));
     sidecar.compare(&(request, texts)).await;
     sidecar.settle(vec![told((1, 1), 0, "x")], b"").await;
-    let (status, _) = sidecar.post("/v1/relay", relayed()).await;
+    let (status, _) = sidecar.call(relayed()).await;
     assert_eq!(status, 502);
     let metrics = sidecar.metrics().await;
     let table = PAGE.split("## Metrics").nth(1).unwrap();

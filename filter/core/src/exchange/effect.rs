@@ -6,7 +6,7 @@ use std::rc::Rc;
 use sluice_wire::{Settle, header};
 
 use super::facts::Facts;
-use super::{Label, Relay, Vm};
+use super::{Label, Relay, Seal, Vm};
 use crate::coding::Unreadable;
 use crate::formats::{ApiError, Format};
 
@@ -65,6 +65,8 @@ pub enum Effect {
         timeout_ms: u32,
         /// Headers to add; those of ours were removed.
         headers: Vec<(&'static str, String)>,
+        /// Makes the last header of all of them: [`Seal::lease`] of this.
+        lease: (Seal, String),
     },
     /// Keep the request's headers as they are now, for [`Effect::Relay`] and [`Effect::Attempt`].
     KeepRequest,
@@ -75,12 +77,13 @@ pub enum Effect {
         cluster: String,
         /// Milliseconds that it may take.
         timeout_ms: u32,
-        /// Headers to add.
-        headers: Vec<(&'static str, String)>,
+        /// Makes the header to add of those that were kept: [`Seal::attempt`].
+        seal: Seal,
         /// The body.
         body: Vec<u8>,
     },
-    /// Replace the request body with the frame of this relay, made of the kept headers.
+    /// Replace the request's body and `authorization` with those of this relay's frame, made of the
+    /// kept headers.
     Relay(Relay),
     /// Answer the client from here. What upstream said, if anything, is not told.
     Respond {

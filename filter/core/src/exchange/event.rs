@@ -1,13 +1,22 @@
 //! What happens to a request, as its host (Envoy, a test, the fuzzer) tells it.
 
+use std::fmt;
 use std::ops::Range;
 
 /// Header names (lower case, pseudo-headers included) and values, in order: places in one buffer,
 /// which is the host's own where it has one, so that a request's headers cost no copy each.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Headers {
     bytes: Vec<u8>,
     pairs: Vec<(Range<usize>, Range<usize>)>,
+}
+
+impl fmt::Debug for Headers {
+    /// Names alone: values are credentials, and paths may be.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.iter().map(|(name, _)| String::from_utf8_lossy(name));
+        f.debug_list().entries(names).finish()
+    }
 }
 
 impl Headers {
@@ -31,7 +40,7 @@ impl Headers {
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
         let at = |place: &Range<usize>| self.bytes.get(place.clone()).unwrap_or_default();
         self.pairs
             .iter()
@@ -137,4 +146,10 @@ pub trait Host {
     /// A counter whose `window_start` (seconds since the epoch) is older than the given one starts
     /// at zero. `amount` may be negative (a release); the counter stops at zero.
     fn count(&mut self, key: &str, window_start: u64, amount: i64, limit: u64) -> (u64, bool);
+
+    /// Whether no worker of this process was asked of this word within the last minute; see
+    /// [`seen::first`](crate::seen::first). A host that remembers nothing takes it for the first time.
+    fn first(&mut self, _word: &str) -> bool {
+        true
+    }
 }

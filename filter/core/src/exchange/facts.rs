@@ -121,6 +121,8 @@ pub(super) struct Facts {
     pub(super) audit: Option<Audit>,
     /// The request as it would have gone out untrimmed, in case upstream refuses it trimmed.
     pub(super) untrimmed: Option<Held>,
+    /// It came as an attempt and is none.
+    pub(super) claimed: bool,
     /// It went to the sidecar's relay, and not upstream.
     pub(super) relayed: bool,
     /// What trimming knows and did.
@@ -304,6 +306,7 @@ impl Facts {
             spare: None,
             audit: None,
             untrimmed: None,
+            claimed: false,
             relayed: false,
             trim: Trim::default(),
             tags: Vec::new(),

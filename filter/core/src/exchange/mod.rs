@@ -1,7 +1,7 @@
 //! The life of one request as a state machine: events in, effects out.
 //!
 //! ```text
-//! RequestHeaders ─► who, which API, which route ─► hold the body
+//! RequestHeaders ─► who, which API, which route ─► hold the body · an attempt of ours: pass
 //! RequestBody    ─► score, limits, keys, charges ─► Call admit | decide locally
 //! Reply          ─► hit: Respond · stale: Respond and Refresh · wait: Call wait · over: Respond 429
 //!                   count: Call again · go: what the guard says, then edit and resume
@@ -37,7 +37,7 @@ pub use effect::{Effect, Effects, Flow, Header, Metric, ReplyStatus};
 pub use event::{Event, Headers, Host};
 pub use names::{Label, metric_name};
 pub use relay::Relay;
-pub use seal::Sealer;
+pub use seal::{Digest, Seal, Sealer};
 pub use vm::Vm;
 
 use facts::Facts;
@@ -48,6 +48,8 @@ pub struct Exchange {
     phase: Phase,
     /// Present from the moment that a request is known to be ours.
     facts: Option<Box<Facts>>,
+    /// Present while it is to be seen whether it is an attempt of ours.
+    claim: Option<Box<retry::Claim>>,
 }
 
 /// How far it is.
@@ -58,6 +60,8 @@ enum Phase {
     New,
     /// Not ours: everything passes.
     Passing,
+    /// Its headers are those of an attempt of ours; the body is held until it is whole.
+    Claimed,
     /// The body is held until it is whole.
     Body,
     /// The sidecar was asked.
@@ -121,9 +125,13 @@ impl Exchange {
                 self.request_headers(headers, end_of_stream, vm, host, &mut effects);
             }
             Event::RequestBodyPart { buffered } => {
+                self.claimed_part(buffered, vm, host, &mut effects);
                 self.request_body_part(buffered, vm, &mut effects)
             }
-            Event::RequestBody { body } => self.request_body(body, vm, host, &mut effects),
+            Event::RequestBody { body } => {
+                self.claimed(body, vm, host, &mut effects);
+                self.request_body(body, vm, host, &mut effects);
+            }
             Event::Reply { status, body } => {
                 self.reply(Some((status, body)), vm, host, &mut effects)
             }

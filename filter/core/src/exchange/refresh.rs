@@ -1,12 +1,14 @@
 //! A stale answer is refreshed by sending its request once more through this Envoy, so that every
 //! filter and route that was its lot the first time is so again, the caller's credentials included.
 //!
-//! That request carries the lease in a header, sealed with the sidecar's secret: only a filter of
-//! ours can have sent it, so its control headers count and it is booked as what the cache costs.
+//! That request carries the lease in a header, sealed with the sidecar's secret and bound to all that
+//! names its place, its caller and its wishes: only a filter of ours can have sent it so, so its
+//! control headers count and it is booked as what the cache costs.
 
 use sluice_wire::{Lease, header};
 
 use super::facts::Facts;
+use super::seal;
 use super::{Effect, Effects, Headers, Host, Vm};
 use crate::config::Mode;
 
@@ -27,7 +29,11 @@ impl Vm {
     pub(super) fn lease_of(&self, headers: &Headers, host: &dyn Host) -> Option<Lease> {
         let value = headers.get(header::LEASE)?;
         let (lease, seal) = value.rsplit_once(':')?;
-        if !self.sealed(lease, seal) {
+        let bound = seal::bound_of(&self.naming, headers);
+        if !self
+            .seal?
+            .is(seal::LEASE, &[lease.as_bytes(), &bound], seal)
+        {
             return None;
         }
         let (holder, token) = lease.split_once(':')?;
@@ -40,16 +46,6 @@ impl Vm {
             token,
         })
     }
-
-    /// What only a filter that knows the sidecar's secret can put beside `what`; None without one.
-    pub(super) fn seal_of(&self, what: &str) -> Option<String> {
-        Some(self.seal?.seal(what))
-    }
-
-    /// Whether `seal` is the one of `what`.
-    pub(super) fn sealed(&self, what: &str, seal: &str) -> bool {
-        self.seal.is_some_and(|sealer| sealer.is(what, seal))
-    }
 }
 
 impl Effects {
@@ -59,24 +55,22 @@ impl Effects {
             return;
         };
         let lease = format!("{}:{}", lease.holder, lease.token);
-        let Some(seal) = vm.seal_of(&lease) else {
+        let Some(seal) = vm.sealing(0) else {
             return;
         };
-        let mut headers = vec![(header::LEASE, format!("{lease}:{seal}"))];
         // What a trusted caller asked for, once more; read and removed on the way in.
         let control = [
             (header::TIER, facts.tier_asked.as_deref()),
             (header::TASK, Some(facts.caller.task.as_str())),
         ];
         let trusted = facts.caller.trusted;
-        headers.extend(
-            control
-                .into_iter()
-                .filter(|_| trusted)
-                .filter_map(|(name, value)| {
-                    Some((name, value.filter(|value| !value.is_empty())?.to_owned()))
-                }),
-        );
+        let mut headers: Vec<_> = control
+            .into_iter()
+            .filter(|_| trusted)
+            .filter_map(|(name, value)| {
+                Some((name, value.filter(|value| !value.is_empty())?.to_owned()))
+            })
+            .collect();
         if trusted && !facts.tags.is_empty() {
             headers.push((header::TAGS, facts.tags.join(",")));
         }
@@ -84,6 +78,7 @@ impl Effects {
             cluster: refresh.cluster.clone(),
             timeout_ms: refresh.timeout_ms,
             headers,
+            lease: (seal, lease),
         });
     }
 }

@@ -6,10 +6,13 @@
 //! [`header::ATTEMPT`]; where it does not, the relay failed, and the request goes once more by a call.
 //! No request fails that would have been answered without a relay.
 
-use sluice_wire::{Attempt, Frame, Outcome, RelayRequest, VERSION, header, limit, path};
+use std::fmt;
+
+use sluice_wire::{Attempt, Outcome, RelayRequest, VERSION, header, limit, path};
 
 use super::facts::Facts;
 use super::response::status;
+use super::seal::{Digest, Seal};
 use super::{Effect, Effects, Exchange, Headers, Label, Vm};
 use crate::config::Streams;
 
@@ -17,42 +20,57 @@ use crate::config::Streams;
 const MOST: usize = limit::RELAY_BODY - (128 << 10);
 
 /// A request for the relay, but for its headers.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Relay {
-    seal: String,
-    /// Opens the sidecar's relay.
-    token: String,
+    seal: Seal,
     /// Trimmed, and as it was.
     bodies: [Vec<u8>; 2],
 }
 
+impl fmt::Debug for Relay {
+    /// Nothing of what is said in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lens = self.bodies.each_ref().map(Vec::len);
+        f.debug_struct("Relay").field("lens", &lens).finish()
+    }
+}
+
 impl Relay {
-    /// What the sidecar is sent for a request with these headers.
+    /// What the sidecar is sent for a request with these headers, and the `authorization` that opens
+    /// its relay to that. Not the secret: a missing route leads the request to a provider.
     #[must_use]
-    pub fn frame(&self, headers: &[(String, String)]) -> Vec<u8> {
+    pub fn frame(&self, headers: &[(String, String)]) -> (Vec<u8>, String) {
         let named = |wanted: &str| {
             let mut named = headers.iter().filter(|(name, _)| name == wanted);
             named.next().map(|(_, value)| value.clone())
         };
-        let attempt = |body: &Vec<u8>| Attempt {
-            len: body.len() as u64,
-            headers: vec![(header::ATTEMPT.to_owned(), self.seal.clone())],
+        let attempt = |body: &Vec<u8>| {
+            let digest = Digest::of(body);
+            let seal = self.seal.attempt(headers, digest);
+            Attempt {
+                len: digest.len,
+                digest: digest.hex(),
+                headers: vec![(header::ATTEMPT.to_owned(), seal)],
+            }
         };
-        let frame = Frame {
-            head: RelayRequest {
-                path: named(":path").unwrap_or_default(),
-                authority: named(":authority").unwrap_or_default(),
-                headers: headers
-                    .iter()
-                    .filter(|(name, _)| !name.starts_with(':'))
-                    .cloned()
-                    .collect(),
-                attempts: self.bodies.iter().map(attempt).collect(),
-            },
-            body: self.bodies.concat(),
+        let head = RelayRequest {
+            path: named(":path").unwrap_or_default(),
+            authority: named(":authority").unwrap_or_default(),
+            headers: headers
+                .iter()
+                .filter(|(name, _)| !name.starts_with(':'))
+                .cloned()
+                .collect(),
+            attempts: self.bodies.iter().map(attempt).collect(),
         };
-        // Without a frame the sidecar refuses, and the request goes by a call.
-        frame.encode().unwrap_or_default()
+        // Without a head the sidecar refuses, and the request goes by a call.
+        let mut frame = serde_json::to_vec(&head).unwrap_or_default();
+        let token = self.seal.sealer.relay_token(&frame, self.seal.now_us);
+        frame.push(b'\n');
+        for body in &self.bodies {
+            frame.extend_from_slice(body);
+        }
+        (frame, format!("Bearer {token}"))
     }
 }
 
@@ -65,8 +83,7 @@ impl Facts {
         let fits = trimmed.len().saturating_add(untrimmed.len()) <= MOST;
         (wanted && fits).then_some(())?;
         Some(Relay {
-            seal: vm.attempt_seal(now_ns)?,
-            token: vm.seal?.relay_token(now_ns / 1000),
+            seal: vm.sealing(now_ns)?,
             bodies: [trimmed.to_vec(), untrimmed.to_vec()],
         })
     }
@@ -75,12 +92,9 @@ impl Facts {
 impl Effects {
     /// Sends the request, whose headers are kept, to the sidecar instead of upstream.
     pub(super) fn relay(&mut self, relay: Relay) {
-        // Not the secret: a missing route leads the request to a provider.
-        let authorization = format!("Bearer {}", relay.token);
         self.list.push(Effect::Relay(relay));
         for (name, value) in [
             (":path", path::RELAY.to_owned()),
-            ("authorization", authorization),
             ("content-type", "application/octet-stream".to_owned()),
         ] {
             self.list.push(Effect::SetRequestHeader(name, value.into()));

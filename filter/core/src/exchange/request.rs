@@ -22,14 +22,25 @@ impl Exchange {
         if self.phase != Phase::New {
             return;
         }
-        self.phase = Phase::Passing;
-        if vm.is_attempt(headers, host) {
-            // All was decided about it the first time, and what stands in our name is ours.
-            effects
-                .list
-                .push(Effect::RemoveRequestHeader(header::ATTEMPT.into()));
+        let claim = vm.claim(headers, host).filter(|_| !end_of_stream);
+        if let Some(claim) = claim {
+            self.claim = Some(Box::new(claim));
+            self.phase = Phase::Claimed;
+            effects.flow = Flow::Pause;
             return;
         }
+        self.phase = Phase::Passing;
+        self.read_headers((headers, end_of_stream), vm, host, effects);
+    }
+
+    /// Whose it is, and whether it is ours to read.
+    pub(super) fn read_headers(
+        &mut self,
+        (headers, end_of_stream): (&Headers, bool),
+        vm: &mut Vm,
+        host: &mut dyn Host,
+        effects: &mut Effects,
+    ) {
         // Control headers are ours: a stranger's are removed, a trusted caller's are read here and
         // removed too, so that none reaches a provider.
         for name in headers.names_with(header::PREFIX) {
@@ -108,6 +119,7 @@ impl Exchange {
             cache_wish,
             may_touch,
             under,
+            claimed: headers.all(header::ATTEMPT).next().is_some(),
             tags,
             trim: Trim {
                 template: template.cloned(),

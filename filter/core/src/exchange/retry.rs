@@ -6,33 +6,113 @@
 //! one piece then: a call has no streams, and holding the rare refused one costs the others nothing.
 //! Where that is not good enough, such a request goes to the sidecar (`relay.rs`).
 //!
-//! That request carries a sealed header: this filter, on that listener, lets it pass as it is.
+//! That request carries a header that is sealed with its body and with all else that this filter
+//! decides by. This filter, on that listener, lets it pass as it is, once. What is sealed otherwise, or
+//! comes again, is a stranger's request like any other, but for one thing: it is not sent again, so
+//! that a proxy in between that changes requests makes no circle.
 
 use sluice_wire::{Outcome, header};
 
 use super::facts::{Facts, Held};
 use super::response::{is_plain, status};
+use super::seal::{self, Digest, Seal};
 use super::{Effect, Effects, Exchange, Flow, Headers, Host, Label, Phase, Vm};
 use crate::formats::{Tap, refusal};
 
 /// Most bytes of untrimmed requests that one VM holds. Past it a trimmed request goes out all the
 /// same, and a refusal of it stands.
 const MOST: usize = 16 << 20;
-/// What its stamp is for: no lease reads so.
-const PURPOSE: &str = "attempt";
+
+/// A request that is an attempt of one that this filter has decided about, if its body is the one
+/// that its headers are sealed with.
+#[derive(Debug)]
+pub(super) struct Claim {
+    headers: Headers,
+    stamp: String,
+    body: Digest,
+}
 
 impl Vm {
-    /// Whether a request is the second attempt of one that this filter has decided about.
-    pub(super) fn is_attempt(&self, headers: &Headers, host: &dyn Host) -> bool {
-        let (Some(sealer), Some(stamp)) = (self.seal, headers.get(header::ATTEMPT)) else {
-            return false;
-        };
-        sealer.is_stamp(PURPOSE, stamp, host.now_ns() / 1000)
+    /// What a request claims by headers that only a filter of ours can have sealed.
+    pub(super) fn claim(&self, headers: &Headers, host: &dyn Host) -> Option<Claim> {
+        let stamp = headers.get(header::ATTEMPT)?;
+        let now_us = host.now_ns() / 1000;
+        let bound = seal::bound_of(&self.naming, headers);
+        let body = self.seal?.stamped(seal::ATTEMPT, (stamp, now_us), &bound)?;
+        // A second one must not hide behind the first.
+        let alone = headers.all(header::ATTEMPT).count() == 1;
+        alone.then(|| Claim {
+            headers: headers.clone(),
+            stamp: stamp.to_owned(),
+            body,
+        })
     }
 
-    /// What makes a request an attempt, as [`header::ATTEMPT`] carries it; None without a secret.
-    pub(super) fn attempt_seal(&self, now_ns: u64) -> Option<String> {
-        Some(self.seal?.stamp(PURPOSE, now_ns / 1000))
+    /// What seals a request of now; None without a secret.
+    pub(super) fn sealing(&self, now_ns: u64) -> Option<Seal> {
+        Some(Seal {
+            sealer: self.seal?,
+            now_us: now_ns / 1000,
+            naming: self.naming.clone(),
+        })
+    }
+}
+
+impl Exchange {
+    /// Looks whether so much of a body is still the one that was claimed.
+    pub(super) fn claimed_part(
+        &mut self,
+        buffered: usize,
+        vm: &mut Vm,
+        host: &mut dyn Host,
+        effects: &mut Effects,
+    ) {
+        let Some(claim) = self.claim.as_ref() else {
+            return;
+        };
+        if buffered as u64 > claim.body.len {
+            self.unclaimed(vm, host, effects);
+        } else {
+            effects.flow = Flow::Pause;
+        }
+    }
+
+    /// Lets a request pass whose body is the one that was claimed, and which comes for the first time.
+    pub(super) fn claimed(
+        &mut self,
+        body: &[u8],
+        vm: &mut Vm,
+        host: &mut dyn Host,
+        effects: &mut Effects,
+    ) {
+        let Some(claim) = self.claim.as_ref() else {
+            return;
+        };
+        if Digest::of(body) != claim.body || !host.first(&claim.stamp) {
+            return self.unclaimed(vm, host, effects);
+        }
+        // All was decided about it the first time, and what stands in our name is ours.
+        self.claim = None;
+        self.phase = Phase::Passing;
+        effects
+            .list
+            .push(Effect::RemoveRequestHeader(header::ATTEMPT.into()));
+        effects.list.push(Effect::ResumeRequest);
+    }
+
+    /// It is a request like any other.
+    fn unclaimed(&mut self, vm: &mut Vm, host: &mut dyn Host, effects: &mut Effects) {
+        let Some(claim) = self.claim.take() else {
+            return;
+        };
+        self.phase = Phase::Passing;
+        self.read_headers((&claim.headers, false), vm, host, effects);
+        match self.phase {
+            // What its body says comes next.
+            Phase::Body => effects.flow = Flow::Continue,
+            Phase::Passing => effects.list.push(Effect::ResumeRequest),
+            _ => {}
+        }
     }
 }
 
@@ -41,6 +121,7 @@ impl Facts {
     /// there is room. The host is then to keep its headers.
     pub(super) fn untrimmed_of(&self, body: &[u8], vm: &Vm) -> Option<Held> {
         let retried = self.route(&vm.plan).trim.retry.is_some() && vm.seal.is_some();
+        let retried = retried && !self.claimed;
         retried.then(|| Held::new(body, (&vm.untrimmed, MOST)))?
     }
 
@@ -86,13 +167,13 @@ impl Exchange {
         let Some(retry) = &facts.route(&plan).trim.retry else {
             return false;
         };
-        let Some(seal) = vm.attempt_seal(now_ns) else {
+        let Some(seal) = vm.sealing(now_ns) else {
             return false;
         };
         effects.list.push(Effect::Attempt {
             cluster: retry.by.cluster.clone(),
             timeout_ms: retry.by.timeout_ms,
-            headers: vec![(header::ATTEMPT, seal)],
+            seal,
             body: untrimmed.to_vec(),
         });
         self.phase = Phase::Attempted;

@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::conversations::Conversations;
 use super::names::Names;
-use super::seal::Sealer;
+use super::seal::{self, Sealer};
 use super::{Host, Phase};
 use crate::coding::{self, Memory};
 use crate::config::{Plan, Sidecar};
@@ -50,8 +50,10 @@ pub struct Vm {
     pub(super) backoffs: Backoffs,
     /// Requests upstream and the rate of spending, by index of the route.
     pub(super) guards: FxHashMap<Option<usize>, RouteGuard>,
-    /// Proves to a filter of ours that a request to refresh comes from one.
+    /// Proves to a filter of ours that a request comes from one.
     pub(super) seal: Option<Sealer>,
+    /// Headers of the config's that name a caller: a seal is bound to them.
+    pub(super) naming: Vec<String>,
     /// Sets this VM's request ids apart from every other VM's.
     pub(super) salt: Option<[u8; 32]>,
 }
@@ -80,6 +82,7 @@ impl Vm {
             backoffs: Backoffs::default(),
             guards: FxHashMap::default(),
             seal,
+            naming: seal::naming(&plan.identity),
             plan,
             tokens,
             decoders: Memory::new(coding::MOST_MEMORY),

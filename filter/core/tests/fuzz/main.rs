@@ -12,6 +12,7 @@ mod damage;
 mod kept;
 mod life;
 mod round;
+mod sealed;
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

@@ -73,13 +73,23 @@ impl Effects {
         })
     }
 
-    fn refreshed(&self) -> Option<HashMap<&'static str, String>> {
+    /// The headers that are added to a request with these beside the usual ones.
+    fn refreshed(&self, own: &[(&str, &str)]) -> Option<HashMap<&'static str, String>> {
         self.list.iter().find_map(|effect| match effect {
             Effect::Refresh {
-                cluster, headers, ..
+                cluster,
+                headers,
+                lease: (seal, lease),
+                ..
             } => {
                 assert_eq!(cluster, "self");
-                Some(headers.iter().cloned().collect())
+                let added = headers.iter().map(|(name, value)| (*name, value.as_str()));
+                let kept = CHAT.into_iter().chain(own.iter().copied()).chain(added);
+                let kept: Vec<_> = kept
+                    .map(|(name, value)| (name.into(), value.into()))
+                    .collect();
+                let lease = ("x-sluice-lease", seal.lease(&kept, lease));
+                Some(headers.iter().cloned().chain([lease]).collect())
             }
             _ => None,
         })
@@ -309,16 +319,22 @@ fn a_stale_answer_goes_out_and_its_request_goes_once_more_under_the_lease() {
     assert!(asked.cache.behind);
     let told = run.say(found(CacheResult::Stale, Some(lease())), ANSWER.as_bytes());
     assert_eq!(told.response().unwrap().1["x-sluice-cache"], "stale");
-    let headers = told.refreshed().unwrap();
+    let headers = told.refreshed(&task[..1]).unwrap();
     assert_eq!(headers["x-sluice-task"], "support");
     let (release, record, _) = released(&mut run);
     assert_eq!((release, record.cache), (None, CacheResult::Stale));
 
-    // The same request once more, as the loop brings it; its source is not trusted any more.
-    let again: Vec<(&str, &str)> = headers
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
+    // The same request once more, as the loop brings it.
+    let headers = headers.iter().map(|(name, value)| (*name, value.as_str()));
+    let again: Vec<(&str, &str)> = headers.chain([task[0]]).collect();
+    for (at, (name, _)) in again.iter().enumerate() {
+        // Of another wish, or another caller, it is a stranger's.
+        let mut other = again.clone();
+        other[at].1 = "other";
+        let asked = run.next().ask(&other, BODY).call().unwrap();
+        assert_eq!(asked.cache.lease, None, "{name}");
+        run.done();
+    }
     let asked = run.next().ask(&again, BODY).call().unwrap();
     assert_eq!(asked.cache.lease, Some(lease()));
     assert!(!asked.cache.behind);
@@ -369,7 +385,11 @@ fn a_forged_lease_is_an_ordinary_request_and_a_refresh_that_came_too_late_ends()
     }
     run.next().ask(&[], BODY);
     let told = run.say(found(CacheResult::Stale, Some(lease())), ANSWER.as_bytes());
-    let sealed = told.refreshed().unwrap().remove("x-sluice-lease").unwrap();
+    let sealed = told
+        .refreshed(&[])
+        .unwrap()
+        .remove("x-sluice-lease")
+        .unwrap();
     let mut late = run_at(&run, 2 * 3600);
     let asked = late.ask(&[("x-sluice-lease", &sealed)], BODY);
     assert_eq!(asked.call().unwrap().cache.lease, None, "one that was kept");
@@ -397,7 +417,11 @@ fn a_refresh_that_fails_saves_nothing() {
     let mut run = run(&format!("{SECRET},{STALE}"));
     run.ask(&[], BODY);
     let told = run.say(found(CacheResult::Stale, Some(lease())), ANSWER.as_bytes());
-    let sealed = told.refreshed().unwrap().remove("x-sluice-lease").unwrap();
+    let sealed = told
+        .refreshed(&[])
+        .unwrap()
+        .remove("x-sluice-lease")
+        .unwrap();
     run.done();
     run.next().ask(&[("x-sluice-lease", &sealed)], BODY);
     assert!(run.say(leader(true), ANSWER.as_bytes()).sent());
@@ -412,7 +436,11 @@ fn one_callers_bad_key_does_not_keep_a_refresh_or_all_tenants_from_the_answer() 
     let mut run = run(&format!("{SECRET},{STALE}"));
     run.ask(&[], BODY);
     let told = run.say(found(CacheResult::Stale, Some(lease())), ANSWER.as_bytes());
-    let sealed = told.refreshed().unwrap().remove("x-sluice-lease").unwrap();
+    let sealed = told
+        .refreshed(&[])
+        .unwrap()
+        .remove("x-sluice-lease")
+        .unwrap();
     run.done();
     run.next().ask(&[("x-sluice-lease", &sealed)], BODY);
     assert!(run.say(leader(false), b"").sent());

@@ -10,13 +10,14 @@ mod limits;
 mod relay;
 mod retrieval;
 mod routing;
+mod sealed;
 mod semantic;
 mod settling;
 mod sidecar;
 mod trim;
 mod trimming;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use sluice_wire::{
@@ -35,6 +36,7 @@ const SECOND: u64 = 1_000_000_000;
 struct World {
     now_ns: u64,
     counters: HashMap<String, (u64, u64)>,
+    words: HashSet<String>,
 }
 
 impl Host for World {
@@ -58,6 +60,10 @@ impl Host for World {
         }
         *used = after;
         (before, true)
+    }
+
+    fn first(&mut self, word: &str) -> bool {
+        self.words.insert(word.to_owned())
     }
 }
 
@@ -109,6 +115,14 @@ fn counting(config: &str) -> Run {
         world: World::default(),
         exchange: Exchange::new(),
     }
+}
+
+/// Headers as a host keeps them.
+fn as_kept(headers: &[(&str, &str)]) -> Vec<(String, String)> {
+    let pairs = headers.iter();
+    pairs
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 const BODY: &str = r#"{ "model": "gpt-4o", "zz": [1, 2],  "messages": [{"role":"user","content":"What is your refund policy?"}] }"#;

@@ -83,9 +83,6 @@ fn a_trimmed_stream_goes_to_the_relay_with_both_bodies_and_the_headers_it_would_
     ] {
         assert_eq!(sent.set(name), Some(value), "{name}");
     }
-    let token = sent.set("authorization").unwrap().strip_prefix("Bearer ");
-    let now_us = run.world.now_ns / 1000;
-    assert!(Sealer::new("s").is_relay_token(token.unwrap(), now_us));
     let at = |wanted: &dyn Fn(&Effect) -> bool| sent.list.iter().position(wanted).unwrap();
     let (kept, framed, path) = (
         at(&|effect| *effect == Effect::KeepRequest),
@@ -99,11 +96,12 @@ fn a_trimmed_stream_goes_to_the_relay_with_both_bodies_and_the_headers_it_would_
         "the route is chosen by the headers as they are in the end"
     );
 
-    let own: Vec<_> = CHAT
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
-    let bytes = relay(&sent).unwrap().frame(&own);
+    let (bytes, authorization) = relay(&sent).unwrap().frame(&as_kept(&CHAT));
+    let token = authorization.strip_prefix("Bearer ").unwrap();
+    let now_us = run.world.now_ns / 1000;
+    let head = bytes.split(|byte| *byte == b'\n').next().unwrap();
+    let opened = Sealer::new("s").relay_head(token, now_us);
+    assert_eq!(opened, Some(Digest::of(head)), "it opens to this alone");
     let frame: Frame<RelayRequest, _> = Frame::decode(&bytes).unwrap();
     assert_eq!(frame.head.path, "/v1/chat/completions");
     assert_eq!(frame.head.authority, "api.example.com");
@@ -119,22 +117,26 @@ fn a_trimmed_stream_goes_to_the_relay_with_both_bodies_and_the_headers_it_would_
         !trimmed.contains("parcels") && trimmed.contains("two and two"),
         "{trimmed}"
     );
-    for it in &frame.head.attempts {
+    let bodies = [trimmed, std::str::from_utf8(untrimmed).unwrap()];
+    for (it, body) in frame.head.attempts.iter().zip(bodies) {
         let [(name, seal)] = &it.headers[..] else {
             panic!("{it:?}")
         };
+        assert_eq!(it.digest, Digest::of(body.as_bytes()).hex());
         // This filter, on the way to upstream, lets it pass.
-        let mut head = CHAT.to_vec();
-        head.extend([(name.as_str(), seal.as_str()), ("x-sluice-tier", "large")]);
-        let passes = run.next().on(Event::RequestHeaders {
-            headers: &headers(&head),
-            end_of_stream: false,
-        });
+        let passes = run.next().ask(&[(name.as_str(), seal.as_str())], body);
         assert_eq!(
             passes.list,
-            [Effect::RemoveRequestHeader("x-sluice-attempt".into())]
+            [
+                Effect::RemoveRequestHeader("x-sluice-attempt".into()),
+                Effect::ResumeRequest
+            ]
         );
-        assert_eq!(passes.flow, Flow::Continue);
+        let shown = format!("{:?}", relay(&sent));
+        assert!(
+            !shown.contains("parcels") && !shown.contains("sk-1"),
+            "{shown}"
+        );
     }
 }
 
