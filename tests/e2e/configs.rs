@@ -1,5 +1,6 @@
 //! The configs that users start from: Envoy takes them, and Kubernetes would take the resources.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,6 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use sluice_core::exchange::Label;
+use sluice_wire::header;
 
 #[test]
 fn envoy_takes_the_reference_config_with_the_filter_in_it() -> Result<()> {
@@ -37,7 +39,10 @@ fn envoy_takes_what_istio_would_make_of_the_envoy_filter() -> Result<()> {
         of("NETWORK_FILTER", "MERGE")?["typed_config"].clone(),
         json!({
             "stat_prefix": "gateway",
-            "route_config": {"virtual_hosts": []},
+            "route_config": merged(
+                of("ROUTE_CONFIGURATION", "MERGE")?,
+                json!({"virtual_hosts": []}),
+            ),
             "http_filters": [of("EXTENSION_CONFIG", "ADD")?, {
                 "name": "router",
                 "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
@@ -108,6 +113,40 @@ fn the_sidecar_takes_the_configs_that_users_start_from() -> Result<()> {
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said);
         ensure!(output.status.success(), "{}:\n{said}", config.display());
+    }
+    Ok(())
+}
+
+#[test]
+fn no_listener_lets_a_header_of_ours_out_to_a_provider() -> Result<()> {
+    let wanted: BTreeSet<&str> = [
+        header::TASK,
+        header::TIER,
+        header::MODEL,
+        header::CACHE,
+        header::TAGS,
+        header::TEMPLATE,
+        header::LEASE,
+        header::ATTEMPT,
+        header::RELAY,
+        "x-sluice-deadline",
+        "x-sluice-callback",
+    ]
+    .into();
+    for file in [
+        "envoy/envoy.yaml",
+        "envoy/istio.yaml",
+        "examples/docker/envoy.yaml",
+    ] {
+        let mut found = Vec::new();
+        for document in yaml(&fs::read_to_string(root().join(file))?)? {
+            collect(&document, "request_headers_to_remove", &mut found);
+        }
+        let [Value::Array(found)] = &found[..] else {
+            bail!("{file} has one list of headers to remove");
+        };
+        let found: BTreeSet<&str> = found.iter().filter_map(Value::as_str).collect();
+        assert_eq!(found, wanted, "{file}");
     }
     Ok(())
 }
