@@ -10,6 +10,7 @@ use super::{Effect, Effects, Label, Vm};
 use crate::config::{Mode, Plan, RoutePlan};
 use crate::formats::{ApiError, ErrorKind, Kind, Part, Request};
 use crate::policy::accounting::Prompt;
+use crate::policy::identity;
 use crate::policy::trim::context::FIELD;
 use crate::policy::trim::planner::{Nothing, Unmet, Why};
 use crate::policy::trim::template::Template;
@@ -164,23 +165,17 @@ impl Facts {
         for name in [&self.caller.tenant, &route.name, model, self.format.name()] {
             part(name.as_bytes());
         }
-        match self.caller.conversation.as_str() {
-            "" => {
-                // What is said at its beginning stays as long as it lasts; marks for a cache move.
-                let first = request.messages.first().map(|message| &message.content);
-                let said = request
-                    .system
-                    .iter()
-                    .chain(first)
-                    .flat_map(|one| &one.parts);
-                for text in said.filter_map(|one| match one {
-                    Part::Text(text) => Some(text.escaped()),
-                    _ => None,
-                }) {
-                    part(text.as_bytes());
-                }
+        let id = self.caller.conversation.as_str();
+        part(id.as_bytes());
+        // What is said at its beginning stays as long as it lasts; marks for a cache move.
+        let first = request.messages.first().map(|message| &message.content);
+        let system = request.system.iter().filter(|_| id.is_empty());
+        // An id that another caller made up is not enough to be taken for this one.
+        let first = first.filter(|_| id.is_empty() || self.caller.tenant == identity::ANONYMOUS);
+        for one in system.chain(first).flat_map(|one| &one.parts) {
+            if let Part::Text(text) = one {
+                part(text.escaped().as_bytes());
             }
-            id => part(id.as_bytes()),
         }
         hash.finalize().to_hex().to_string()
     }

@@ -203,6 +203,28 @@ fn nobody_learns_or_spoils_what_another_tenant_sent() {
 }
 
 #[test]
+fn of_callers_without_a_name_none_takes_anothers_conversation_by_its_id() {
+    let config = format!(
+        r#"{SIDECAR},{HISTORY},"identity":{{"tenant":[{{"header":"x-tenant"}}],"conversation":[{{"header":"x-conv"}}]}}"#
+    );
+    let name = |tenant: &str, body: &str| {
+        let asked = run(&config).ask(&[("x-tenant", tenant), ("x-conv", "1")], body);
+        asked.call().unwrap().conversation.unwrap()
+    };
+    let own = chat(4);
+    let first = messages(&own)[0]["content"].as_str().unwrap().to_owned();
+    let forged = own.replacen(&first, "Something else.", 1);
+    assert_ne!(forged, own);
+    assert_eq!(name("", &own), name("", &chat(5)), "as long as it lasts");
+    assert_ne!(name("", &own), name("", &forged));
+    assert_eq!(
+        name("acme", &own),
+        name("acme", &forged),
+        "a tenant's own id does"
+    );
+}
+
+#[test]
 fn meanings_are_asked_for_once_and_count() {
     let history = r#""trim":{"history":{"keep":"relevant","tokens":120,"last":0,"embeddings":{"timeout":"70ms"}}}"#;
     let mut run = run(&format!(
