@@ -11,6 +11,7 @@
 )]
 
 mod conversation;
+mod costs;
 mod rules;
 mod schema;
 mod turns;

@@ -31,7 +31,7 @@ const MODELS: &str = r#""models":{
         "prefix":{"cache":"marked","min_tokens":32,"step":1}}}"#;
 
 /// What a worker has.
-struct Worker {
+pub(crate) struct Worker {
     plan: Plan,
     tokens: Tokens,
     terms: TermMemory,
@@ -39,7 +39,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(trim: &str, counts: bool) -> Worker {
+    pub(crate) fn new(trim: &str, counts: bool) -> Worker {
         let config = format!("{{{MODELS},\"trim\":{trim}}}");
         let plan = Plan::parse(config.as_bytes(), &|_| None).unwrap();
         Worker {
@@ -88,12 +88,12 @@ impl Worker {
         act(&job, &mut memories)
     }
 
-    fn trim(&mut self, turn: &Turn<'_>) -> Trimmed {
+    pub(crate) fn trim(&mut self, turn: &Turn<'_>) -> Trimmed {
         self.with(turn, |job, memories| trim(job, memories).unwrap())
     }
 
     /// Prompt tokens of a body.
-    fn count(&mut self, turn: &Turn<'_>, body: &str) -> u64 {
+    pub(crate) fn count(&mut self, turn: &Turn<'_>, body: &str) -> u64 {
         let format = formats::by_name(turn.format).unwrap();
         let request = format.parse(body).unwrap();
         let (name, model) = self.plan.model(turn.model).unwrap();
@@ -107,16 +107,16 @@ impl Worker {
 }
 
 #[derive(Clone, Copy)]
-struct Turn<'a> {
-    format: &'static str,
-    body: &'a str,
-    model: &'a str,
-    limit: Option<u64>,
-    similarities: &'a [Similarity],
-    state: Option<&'a str>,
-    now_ms: u64,
+pub(crate) struct Turn<'a> {
+    pub(crate) format: &'static str,
+    pub(crate) body: &'a str,
+    pub(crate) model: &'a str,
+    pub(crate) limit: Option<u64>,
+    pub(crate) similarities: &'a [Similarity],
+    pub(crate) state: Option<&'a str>,
+    pub(crate) now_ms: u64,
     /// For a model whose own vocabulary is not known.
-    scale_milli: u64,
+    pub(crate) scale_milli: u64,
 }
 
 /// A policy, and whether all that it does is to leave messages out.
