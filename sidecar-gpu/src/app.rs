@@ -24,6 +24,7 @@ use crate::relay::Relay;
 use crate::relevance::Scorer;
 use crate::semantic::{self, SemanticCache, Told, answers};
 use crate::store::Link;
+use crate::summaries::Summaries;
 use crate::tuning::{self, Observer, Stored};
 
 /// KiB of settle bodies held at once.
@@ -47,6 +48,8 @@ pub struct App {
     pub(crate) conversations: Conversations,
     /// The way to Envoy; None: nothing is relayed.
     pub(crate) relay: Option<Relay>,
+    /// Who writes down what conversations leave out; None: nobody.
+    pub(crate) summaries: Option<Arc<Summaries>>,
     pub(crate) leases: Leases,
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) metrics: Metrics,
@@ -61,6 +64,8 @@ pub struct App {
     unmodelled: AtomicBool,
     /// Texts came that there is no model for.
     unmodelled_texts: AtomicBool,
+    /// A text was ordered that nobody writes.
+    unwritten: AtomicBool,
 }
 
 /// Why a sidecar cannot start.
@@ -149,6 +154,7 @@ impl App {
             relevance: relevance.map(Arc::new),
             conversations: Conversations::new(link.clone(), config.conversations),
             relay: config.relay.map(Relay::new),
+            summaries: config.summaries.clone().map(Summaries::new).map(Arc::new),
             leases: Leases::new(link.clone().map(RedisLeases::new)),
             waiting: Waiting::new(config.waiters),
             reports: Arc::new(Semaphore::new(REPORTS)),
@@ -160,6 +166,7 @@ impl App {
             settle_room: Arc::new(Semaphore::new(SETTLE_ROOM_KIB as usize)),
             unmodelled: AtomicBool::new(false),
             unmodelled_texts: AtomicBool::new(false),
+            unwritten: AtomicBool::new(false),
             config,
         };
         app.metrics = Metrics::new(app.config.metrics_series, &app.readings());
@@ -275,6 +282,17 @@ impl App {
         }
     }
 
+    /// A text is to be written of a conversation, and there is nobody to write it.
+    pub(crate) fn no_writer(&self) {
+        self.metrics.summary("no_writer");
+        if !self.unwritten.swap(true, Ordering::Relaxed) {
+            log::warn!(
+                "filters have texts written (`trim.history.summary`, `writer: sidecar`), and this \
+                 sidecar has no `serve.summaries`: extracts stay in their place"
+            );
+        }
+    }
+
     pub(crate) fn ready(&self) -> bool {
         self.ledger.healthy()
     }
@@ -312,6 +330,9 @@ impl App {
 
     /// [`App::catch_up`] for the last time, once no call is served any more.
     pub async fn leave(&self) {
+        if let Some(summaries) = &self.summaries {
+            summaries.close().await;
+        }
         self.catch_up().await;
         if let Some(publisher) = &self.publisher {
             let _ = publisher.close(self.clock.now_ms()).await;
@@ -577,6 +598,13 @@ impl App {
                     int(size.behind),
                 ),
             ]);
+        }
+        if let Some(summaries) = &self.summaries {
+            readings.push((
+                "summaries_waiting",
+                "Texts of conversations that wait to be written, or are written",
+                int(summaries.open() as u64),
+            ));
         }
         let (conversations, bytes) = self.conversations.size();
         readings.extend([

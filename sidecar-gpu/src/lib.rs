@@ -20,6 +20,7 @@ pub mod report;
 pub mod semantic;
 pub mod server;
 pub mod store;
+mod summaries;
 mod text;
 mod tls;
 pub mod tuning;

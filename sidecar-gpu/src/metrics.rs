@@ -113,6 +113,7 @@ pub struct Metrics {
     conversation_reads: Family<Word, Count>,
     conversation_writes: Family<Word, Count>,
     relays: Family<Word, Count>,
+    summaries: Family<Word, Count>,
     admit_seconds: Histogram,
     settle_seconds: Histogram,
     requests: Family<Whose, Count>,
@@ -171,6 +172,7 @@ impl Metrics {
             conversation_reads: Family::default(),
             conversation_writes: Family::default(),
             relays: Family::default(),
+            summaries: Family::default(),
             admit_seconds: Histogram::new(buckets()),
             settle_seconds: Histogram::new(buckets()),
             requests: Family::default(),
@@ -265,6 +267,11 @@ impl Metrics {
             "relays",
             "Requests relayed, by the attempt that was answered",
             self.relays.clone(),
+        );
+        it.register(
+            "summaries",
+            "Texts that were to be written of conversations, by result",
+            self.summaries.clone(),
         );
         it.register("leases", "Leases asked for by result", self.leases.clone());
         it.register(
@@ -426,6 +433,11 @@ impl Metrics {
     /// A request was relayed, or could not be.
     pub(crate) fn relayed(&self, result: &'static str) {
         self.relays.get_or_create(&Word { result }).inc();
+    }
+
+    /// A text was to be written of a conversation.
+    pub(crate) fn summary(&self, result: &'static str) {
+        self.summaries.get_or_create(&Word { result }).inc();
     }
 
     /// An audit was judged, or could not be.

@@ -76,7 +76,7 @@ pub(crate) struct Relay {
 }
 
 /// A connection that ends with this, and with it what it carries.
-struct Line {
+pub(crate) struct Line {
     _sender: SendRequest<Full<Bytes>>,
     driver: JoinHandle<()>,
 }
@@ -88,10 +88,10 @@ impl Drop for Line {
 }
 
 /// An answer whose body is still to come, and what keeps it coming.
-struct Answer {
-    head: Parts,
-    body: Incoming,
-    line: Line,
+pub(crate) struct Answer {
+    pub(crate) head: Parts,
+    pub(crate) body: Incoming,
+    pub(crate) line: Line,
 }
 
 impl Relay {
@@ -122,7 +122,7 @@ impl Relay {
         let room = room.try_acquire_owned().map_err(|_| RelayError::Busy)?;
         let last = attempts.len().saturating_sub(1);
         for (number, attempt) in attempts.into_iter().enumerate() {
-            let mut answer = self.ask(attempt).await?;
+            let mut answer = ask(self.target, attempt).await?;
             let mut begun = Vec::new();
             if number < last && refusal::may_blame_messages(answer.head.status.as_u16()) {
                 // Also of one that comes byte by byte.
@@ -137,48 +137,6 @@ impl Relay {
             return Ok((number, self.told(answer, begun, room)));
         }
         Err(RelayError::Broken("there was no attempt".to_owned()))
-    }
-
-    async fn ask(&self, attempt: Attempt) -> Result<Answer, RelayError> {
-        let broken = |error: &dyn std::fmt::Display| RelayError::Broken(error.to_string());
-        let Target {
-            address,
-            timeout: patience,
-        } = self.target;
-        let stream = timeout(CONNECT, TcpStream::connect(address)).await;
-        let stream = stream.map_err(|_| RelayError::Slow(CONNECT))?;
-        let stream = stream.map_err(|error| broken(&error))?;
-        stream.set_nodelay(true).map_err(|error| broken(&error))?;
-        let line = Builder::new()
-            .max_buf_size(HEAD)
-            .handshake(TokioIo::new(stream))
-            .await;
-        let (mut sender, connection) = line.map_err(|error| broken(&error))?;
-        let driver = tokio::spawn(async move {
-            // What went wrong is told where the answer is awaited.
-            let _ = connection.await;
-        });
-        let mut request = Request::post(attempt.uri)
-            .body(Full::new(attempt.body))
-            .map_err(|error| broken(&error))?;
-        *request.headers_mut() = attempt.headers;
-        let asked = sender.send_request(request);
-        let line = Line {
-            _sender: sender,
-            driver,
-        };
-        match timeout(patience, asked).await {
-            Ok(Ok(answer)) => {
-                let (head, body) = answer.into_parts();
-                if !says_its_end(&head, &body) {
-                    let message = "expected an answer that says where it ends, found none";
-                    return Err(RelayError::Broken(message.to_owned()));
-                }
-                Ok(Answer { head, body, line })
-            }
-            Ok(Err(error)) => Err(broken(&error)),
-            Err(_) => Err(RelayError::Slow(patience)),
-        }
     }
 
     /// The answer for the client: what was read of it, then the rest as it comes. Whoever drops it
@@ -215,6 +173,49 @@ impl Relay {
             }
         });
         Response::from_parts(head, Body::new(StreamBody::new(begun.chain(rest))))
+    }
+}
+
+/// The answer of a listener to one request, as far as its head.
+pub(crate) async fn ask(target: Target, attempt: Attempt) -> Result<Answer, RelayError> {
+    let broken = |error: &dyn std::fmt::Display| RelayError::Broken(error.to_string());
+    let Target {
+        address,
+        timeout: patience,
+    } = target;
+    let stream = timeout(CONNECT, TcpStream::connect(address)).await;
+    let stream = stream.map_err(|_| RelayError::Slow(CONNECT))?;
+    let stream = stream.map_err(|error| broken(&error))?;
+    stream.set_nodelay(true).map_err(|error| broken(&error))?;
+    let line = Builder::new()
+        .max_buf_size(HEAD)
+        .handshake(TokioIo::new(stream))
+        .await;
+    let (mut sender, connection) = line.map_err(|error| broken(&error))?;
+    let driver = tokio::spawn(async move {
+        // What went wrong is told where the answer is awaited.
+        let _ = connection.await;
+    });
+    let mut request = Request::post(attempt.uri)
+        .body(Full::new(attempt.body))
+        .map_err(|error| broken(&error))?;
+    *request.headers_mut() = attempt.headers;
+    let asked = sender.send_request(request);
+    let line = Line {
+        _sender: sender,
+        driver,
+    };
+    match timeout(patience, asked).await {
+        Ok(Ok(answer)) => {
+            let (head, body) = answer.into_parts();
+            if !says_its_end(&head, &body) {
+                let message = "expected an answer that says where it ends, found none";
+                return Err(RelayError::Broken(message.to_owned()));
+            }
+            Ok(Answer { head, body, line })
+        }
+        Ok(Err(error)) => Err(broken(&error)),
+        Err(_) => Err(RelayError::Slow(patience)),
     }
 }
 

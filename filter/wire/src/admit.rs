@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::CacheResult;
-use crate::settle::EntryHead;
+use crate::settle::{EntryHead, Written};
 
 /// May this request go, and is its answer known already? The keys of its plans' inputs follow the
 /// frame's head, [`crate::limit::KEY`] bytes each, one plan's after another's; then the texts of
@@ -339,6 +339,10 @@ pub struct AdmitReply {
     /// On [`Verdict::Go`]: the [`crate::Remember::state`] that was told last of the conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent: Option<String>,
+    /// On [`Verdict::Go`]: the texts that [`crate::Remember::order`] asked for and that are there,
+    /// the newest first, [`crate::limit::SUMMARIES`] at the most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub summaries: Vec<Written>,
 }
 
 /// Inputs of an embedding request that were computed before, all of one revision of a model.
@@ -416,6 +420,7 @@ impl AdmitReply {
             vectors: None,
             similarities: None,
             sent: None,
+            summaries: Vec::new(),
         }
     }
 }

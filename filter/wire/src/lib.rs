@@ -21,8 +21,8 @@ pub use money::Usd;
 pub use record::{CacheResult, Lever, Outcome, Record, Savings, Trimmed, Usage};
 pub use relay::{Attempt, RelayRequest};
 pub use settle::{
-    Answered, Counted, EntryHead, LeaseEnd, Release, Remember, Settle, SettleReply, SettleRequest,
-    Store, StoreVectors,
+    Answered, Counted, EntryHead, LeaseEnd, Order, Release, Remember, Settle, SettleReply,
+    SettleRequest, Store, StoreVectors, Written,
 };
 
 /// Version of this protocol. The filter sends it in [`header::WIRE`]; the sidecar refuses another
@@ -107,6 +107,14 @@ pub mod limit {
     pub const TEXTS_BYTES: usize = 128 * 1024;
     /// Bytes of what is remembered of a conversation.
     pub const STATE: usize = 3 * 1024;
+    /// Bytes of what is to be written down in fewer words: some 16,000 tokens of English.
+    pub const ORDER: usize = 64 * 1024;
+    /// Bytes of a text that was written of a conversation: some 2,000 tokens.
+    pub const SUMMARY: usize = 8 * 1024;
+    /// Bytes of such a text's name.
+    pub const SUMMARY_ID: usize = 1024;
+    /// Such texts of one conversation: the one that it goes on with, and a newer one.
+    pub const SUMMARIES: usize = 2;
     /// Bytes of the vectors that one request stores, keys included; those past it are not kept.
     pub const VECTORS: usize = 4 * 1024 * 1024;
     /// Tags of one answer; one that has more is not kept.

@@ -47,6 +47,36 @@ pub struct Remember {
     pub state: String,
     /// Seconds after which it is forgotten.
     pub ttl_secs: u32,
+    /// A text that is to be written of the conversation, behind the settlement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+}
+
+/// What a conversation leaves out, to be written down in fewer words by a model. The text is told with
+/// [`crate::AdmitReply::summaries`] once it is there; that it will be is not promised.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Names what the text stands for: the filter's own affair, [`crate::limit::SUMMARY_ID`] bytes at
+    /// the most.
+    pub id: String,
+    /// Of the texts that are there, the one that the conversation goes on with; others give way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
+    /// The model that is to write it, as the writer's endpoint knows it.
+    pub model: String,
+    /// Most tokens of the text.
+    pub tokens: u32,
+    /// What was said, [`crate::limit::ORDER`] bytes at the most.
+    pub text: String,
+}
+
+/// A text that stands for what a conversation leaves out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// As in [`Order::id`].
+    pub id: String,
+    /// As the model wrote it, [`crate::limit::SUMMARY`] bytes at the most.
+    pub text: String,
 }
 
 impl Settle {
@@ -58,9 +88,23 @@ impl Settle {
         answer.saturating_add(vectors)
     }
 
+    /// Bytes of the text that [`Remember::order`] is about.
+    #[must_use]
+    pub fn order_len(&self) -> usize {
+        let order = self.sent.as_ref().and_then(|sent| sent.order.as_ref());
+        order.map_or(0, |order| order.text.len())
+    }
+
     /// Gives up what was to be stored; the request is settled all the same.
     pub fn store_nothing(&mut self) {
         (self.store, self.vectors) = (None, None);
+    }
+
+    /// Gives up the text that was to be written.
+    pub fn order_nothing(&mut self) {
+        if let Some(sent) = &mut self.sent {
+            sent.order = None;
+        }
     }
 }
 
@@ -231,12 +275,35 @@ mod tests {
                 conversation: "ab".repeat(32),
                 state: "{\"kept\":[1]}".to_owned(),
                 ttl_secs: 300,
+                order: None,
             }),
             ..Settle::default()
         };
         let told = serde_json::to_string(&settle).unwrap();
         assert_eq!(serde_json::from_str::<Settle>(&told).unwrap(), settle);
-        assert_eq!(settle.body_len(), 0);
+        assert_eq!((settle.body_len(), settle.order_len()), (0, 0));
+        assert!(!told.contains("order"), "{told}");
+    }
+
+    #[test]
+    fn a_text_that_is_to_be_written_can_be_given_up_by_itself() {
+        let mut settle = Settle {
+            sent: Some(Remember {
+                state: "{}".to_owned(),
+                order: Some(Order {
+                    text: "User: hi".to_owned(),
+                    ..Order::default()
+                }),
+                ..Remember::default()
+            }),
+            ..Settle::default()
+        };
+        let told = serde_json::to_string(&settle).unwrap();
+        assert_eq!(serde_json::from_str::<Settle>(&told).unwrap(), settle);
+        assert_eq!((settle.body_len(), settle.order_len()), (0, 8));
+        settle.order_nothing();
+        assert_eq!(settle.order_len(), 0);
+        assert_eq!(settle.sent.unwrap().state, "{}");
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! What trimming asks for: how near texts are to the question, and what the conversation's last turn
-//! wanted told. It is found out beside the decision, and told to a request that goes.
+//! What trimming asks for: how near texts are to the question, what the conversation's last turn wanted
+//! told, and what was written of what it leaves out. It is found out beside the decision, and told to a request that goes.
 
 use std::sync::Arc;
 
-use sluice_wire::Similarity;
+use sluice_wire::{Similarity, Written};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -17,6 +17,7 @@ use crate::relevance::Comparison;
 pub(super) struct Told {
     pub(super) similarities: Option<Vec<Similarity>>,
     pub(super) sent: Option<String>,
+    pub(super) summaries: Vec<Written>,
 }
 
 /// The work on it, which ends with this: an answer from cache needs none of it, and who hung up
@@ -32,11 +33,16 @@ impl Beside {
         }
         let app = app.clone();
         Beside(Some(tokio::spawn(async move {
-            let (similarities, sent) = tokio::join!(
+            let (similarities, sent, summaries) = tokio::join!(
                 compare(&app, relevance.as_deref()),
-                last_sent(&app, conversation)
+                last_sent(&app, conversation),
+                written(&app, conversation)
             );
-            Told { similarities, sent }
+            Told {
+                similarities,
+                sent,
+                summaries,
+            }
         })))
     }
 
@@ -79,4 +85,14 @@ async fn last_sent(app: &App, conversation: Option<Key>) -> Option<String> {
         Err(_) => "error",
     });
     last.unwrap_or_default()
+}
+
+/// Nothing is asked where nothing is written.
+async fn written(app: &App, conversation: Option<Key>) -> Vec<Written> {
+    let Some(conversation) = conversation.filter(|_| app.summaries.is_some()) else {
+        return Vec::new();
+    };
+    let texts = app.conversations.texts(conversation, app.clock.now_ms());
+    // That they could not be read is told by the reading of the state, which is beside it.
+    texts.await.unwrap_or_default()
 }

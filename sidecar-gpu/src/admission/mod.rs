@@ -210,6 +210,7 @@ pub(crate) async fn decide(app: &Arc<App>, asked: &Asked) -> Decided {
                     let mut reply = reply(verdict, over);
                     reply.similarities = told.similarities;
                     reply.sent = told.sent;
+                    reply.summaries = told.summaries;
                     reply
                 };
                 if let Some(known) = known {

@@ -7,6 +7,7 @@ mod document;
 #[cfg(test)]
 mod mutations;
 mod raw;
+mod summaries;
 mod value;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use document::Document;
 use crate::relay::Target;
 
 pub use sluice_core::config::{Fault, Faults};
+pub use summaries::{Header, Writer};
 pub use value::{Secret, Size, Span};
 
 /// Looks an environment variable up; a test passes its own.
@@ -70,6 +72,8 @@ pub struct Serve {
     pub redis: Patience,
     /// Where requests are relayed to; None: none are.
     pub relay: Option<Target>,
+    /// Who writes down what conversations leave out; None: nobody.
+    pub summaries: Option<Writer>,
     /// Certificate authorities, PEM, that vouch for Redis instead of the system's.
     pub redis_ca: Option<PathBuf>,
     /// Whether `/metrics` is open to everyone.
@@ -185,6 +189,14 @@ impl Config {
                  stream goes out untrimmed after a call in vain",
             );
         }
+        if self.serve.summaries.is_none()
+            && any(|route| route.trim.mode != Mode::Off && has_texts_written(&route.trim))
+        {
+            warn(
+                "trim.history.summary.writer: without serve.summaries the sidecar has nobody to write \
+                 digests, and they are extracts, though their price is taken off what was saved",
+            );
+        }
         if !model && any(|route| route.trim.mode != Mode::Off && compares_the_past(&route.trim)) {
             warn(
                 "trim.history.embeddings: without serve.semantic the sidecar has no model to \
@@ -199,6 +211,12 @@ impl Config {
 fn compares_the_past(trim: &Trimming) -> bool {
     let history = trim.history.as_ref();
     history.is_some_and(|history| history.embeddings_ms.is_some())
+}
+
+/// Whether a model is to write digests.
+fn has_texts_written(trim: &Trimming) -> bool {
+    let history = trim.history.as_ref();
+    history.is_some_and(|history| history.writer.is_some())
 }
 
 /// Whether streams are to go through the sidecar.

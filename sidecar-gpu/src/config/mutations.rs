@@ -59,6 +59,10 @@ serve:
   semantic: {model: /models/m, threads: 1, entries: 100_000, texts: 64MiB, keep_answers: false}
   conversations: 32MiB
   relay: {url: "http://127.0.0.1:10001", timeout: 5m}
+  summaries:
+    url: http://127.0.0.1:10000/v1/chat/completions
+    headers: {x-tenant: "{tenant}"}
+    queue: 64
   store: memory
   operators: [env:SLUICE_OPERATOR]
   tenants:

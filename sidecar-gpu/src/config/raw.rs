@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use sluice_core::config::without_secret;
 
+use super::summaries::{self, RawWriter};
 use super::value::whole;
 use super::{Env, Fault, Local, Patience, Secret, Semantic, Serve, Size, Span, Store, Tls, kind};
 use crate::relay::Target;
@@ -37,6 +38,7 @@ struct RawServe {
     tls: Option<RawTls>,
     redis: RawPatience,
     relay: Option<RawRelay>,
+    summaries: Option<RawWriter>,
     metrics: RawMetrics,
 }
 
@@ -58,6 +60,7 @@ impl Default for RawServe {
             tls: None,
             redis: RawPatience::default(),
             relay: None,
+            summaries: None,
             metrics: RawMetrics::default(),
         }
     }
@@ -190,10 +193,10 @@ impl Default for RawMetrics {
 
 /// What was wrong so far.
 #[derive(Default)]
-struct Collector(Vec<Fault>);
+pub(super) struct Collector(Vec<Fault>);
 
 impl Collector {
-    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.0.push(Fault {
             path: path.into(),
             message: message.into(),
@@ -201,7 +204,7 @@ impl Collector {
     }
 
     /// `text`, or the environment variable that it names as `env:NAME`.
-    fn secret(&mut self, path: &str, text: &str, env: Env<'_>) -> Option<Secret> {
+    pub(super) fn secret(&mut self, path: &str, text: &str, env: Env<'_>) -> Option<Secret> {
         let value = match text.strip_prefix("env:") {
             Some(name) => match env(name) {
                 Some(value) => value,
@@ -222,7 +225,11 @@ impl Collector {
         Some(Secret::new(value))
     }
 
-    fn at_least<T: PartialOrd>(&mut self, (path, found): (&str, T), (least, words): (T, &str)) {
+    pub(super) fn at_least<T: PartialOrd>(
+        &mut self,
+        (path, found): (&str, T),
+        (least, words): (T, &str),
+    ) {
         if found < least {
             self.add(path, format!("expected at least {words}, found less"));
         }
@@ -338,6 +345,9 @@ pub(super) fn serve(document: &Value, env: Env<'_>) -> Result<Serve, Vec<Fault>>
     }
 
     let relay = raw.relay.and_then(|relay| target(&mut faults, &relay));
+    let summaries = raw
+        .summaries
+        .and_then(|raw| summaries::writer(&mut faults, &raw, env));
     let semantic = raw.semantic.map(|semantic| {
         if !(1..=64).contains(&semantic.threads) {
             let found = semantic.threads;
@@ -398,6 +408,7 @@ pub(super) fn serve(document: &Value, env: Env<'_>) -> Result<Serve, Vec<Fault>>
             },
             redis_ca: raw.redis.ca,
             relay,
+            summaries,
             metrics_open: raw.metrics.open,
             metrics_series: raw.metrics.series,
         }),

@@ -394,6 +394,28 @@ fn chunks_that_nobody_can_rank_by_meaning_are_warned_of() {
 }
 
 #[test]
+fn digests_that_nobody_writes_are_warned_of() {
+    let warned = |more: &str| {
+        let models = "models: {small: {input: 0.1, output: 0.4}}";
+        let text = format!("sidecar: {{cluster: s, secret: x}}\n{models}\n{more}");
+        let warnings = parse(&text, false, &env).unwrap().warnings();
+        let named = |it: &String| it.contains("trim.history.summary.writer");
+        warnings.iter().any(named)
+    };
+    let trim = "trim: {history: {keep: summary, tokens: 500, summary: {tokens: 60, writer: sidecar, model: small}}}";
+    assert!(warned(trim));
+    for quiet in [
+        trim.replace(", writer: sidecar, model: small", ""),
+        trim.replace("trim: {", "trim: {mode: off, "),
+        format!(
+            "{trim}\nserve: {{summaries: {{url: 'http://127.0.0.1:10000/v1/chat/completions'}}}}"
+        ),
+    ] {
+        assert!(!warned(&quiet), "{quiet}");
+    }
+}
+
+#[test]
 fn a_past_that_nobody_can_compare_by_meaning_is_warned_of() {
     let warned = |trim: &str| {
         let text = format!("sidecar: {{cluster: s, secret: x}}\n{trim}");

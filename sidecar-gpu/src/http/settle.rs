@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use sluice_wire::{
-    CacheResult, EntryHead, Frame, LeaseEnd, Settle, SettleReply, SettleRequest, StoreVectors,
-    limit,
+    CacheResult, EntryHead, Frame, LeaseEnd, Order, Settle, SettleReply, SettleRequest,
+    StoreVectors, limit,
 };
 
 use super::{ApiError, Kind, body};
@@ -23,9 +23,12 @@ use crate::inputs;
 use crate::lease::{End, Lease, Signal};
 use crate::ledger::{Booking, LedgerError};
 use crate::semantic::{Agreement, MAX_ANSWER};
+use crate::summaries::{self, Job};
 
 /// Most charges of one item.
 const MAX_COUNTED: usize = 64;
+/// Longest name of a model.
+const MAX_MODEL: usize = 256;
 /// Longest name of a counter.
 const MAX_COUNTER: usize = 512;
 
@@ -55,6 +58,8 @@ struct Item {
     release: Option<(Key, Lease, LeaseEnd)>,
     audit: Option<Audited>,
     conversation: Option<Key>,
+    /// A text to be written of it, taken out of `settle`.
+    order: Option<Job>,
 }
 
 /// An audit: the key of the stored answer, the share of false hits to hold, upstream's answer.
@@ -106,7 +111,7 @@ fn check(bytes: &Bytes) -> Result<Vec<Item>, ApiError> {
     }
     let mut rest = bytes.slice_ref(frame.body);
     let mut items = Vec::with_capacity(found);
-    for (index, settle) in frame.head.items.into_iter().enumerate() {
+    for (index, mut settle) in frame.head.items.into_iter().enumerate() {
         let at = |field: &str| format!("items[{index}].{field}");
         let id = settle
             .record
@@ -171,8 +176,9 @@ fn check(bytes: &Bytes) -> Result<Vec<Item>, ApiError> {
                 })
             }
         };
-        let conversation = match &settle.sent {
-            None => None,
+        let tenant = &settle.record.tenant;
+        let (conversation, order) = match &mut settle.sent {
+            None => (None, None),
             Some(sent) => {
                 let found = sent.state.len();
                 if found > limit::STATE {
@@ -180,7 +186,18 @@ fn check(bytes: &Bytes) -> Result<Vec<Item>, ApiError> {
                     return Err(fault(at("sent.state"), message));
                 }
                 let key = sent.conversation.parse();
-                Some(key.map_err(|error| fault(at("sent.conversation"), error))?)
+                let key: Key = key.map_err(|error| fault(at("sent.conversation"), error))?;
+                let order = sent.order.take();
+                if let Some((field, message)) = order.as_ref().and_then(too_much) {
+                    return Err(fault(at(&format!("sent.order.{field}")), message));
+                }
+                let order = order.map(|order| Job {
+                    conversation: key,
+                    tenant: tenant.clone(),
+                    order,
+                    ttl_secs: u64::from(sent.ttl_secs),
+                });
+                (Some(key), order)
             }
         };
         items.push(Item {
@@ -192,6 +209,7 @@ fn check(bytes: &Bytes) -> Result<Vec<Item>, ApiError> {
             release,
             audit,
             conversation,
+            order,
         });
     }
     if rest.is_empty() {
@@ -203,6 +221,22 @@ fn check(bytes: &Bytes) -> Result<Vec<Item>, ApiError> {
         );
         Err(fault("body".to_owned(), message))
     }
+}
+
+/// The field of an order that has more than it may, and what is wrong.
+fn too_much(order: &Order) -> Option<(&'static str, String)> {
+    let kept = order.kept.as_deref().unwrap_or_default();
+    let fields = [
+        ("id", order.id.len(), limit::SUMMARY_ID),
+        ("kept", kept.len(), limit::SUMMARY_ID),
+        ("model", order.model.len(), MAX_MODEL),
+        ("text", order.text.len(), limit::ORDER),
+    ];
+    let (field, found, most) = fields.into_iter().find(|(_, found, most)| found > most)?;
+    Some((
+        field,
+        format!("expected at most {most} bytes, found {found}"),
+    ))
 }
 
 /// Takes an item's vectors off what is left of the body.
@@ -241,9 +275,9 @@ async fn book(app: &Arc<App>, mut items: Vec<Item>) -> Result<SettleReply, ApiEr
     }))
     .await;
 
-    let (mut settles, mut spends, mut audits) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut settles, mut spends, mut behind) = (Vec::new(), Vec::new(), Vec::new());
     for item in items {
-        audits.push(item.audit);
+        behind.push((item.audit, item.order));
         spends.push(Spend {
             id: item.id,
             at_ms: item.settle.record.at_ms,
@@ -269,9 +303,12 @@ async fn book(app: &Arc<App>, mut items: Vec<Item>) -> Result<SettleReply, ApiEr
     };
 
     app.settle(now_ms, &spends, &fresh).await;
-    let booked = settles.iter().zip(audits).zip(&fresh);
-    for ((settle, audit), _) in booked.filter(|(_, new)| **new) {
+    let booked = settles.iter().zip(behind).zip(&fresh);
+    for ((settle, (audit, order)), _) in booked.filter(|(_, new)| **new) {
         app.metrics.booked(&settle.record);
+        if let Some(job) = order {
+            summaries::order(app, job);
+        }
         if let Some(audited) = audit {
             audit_answers(app, &settle.record.route, audited);
         }

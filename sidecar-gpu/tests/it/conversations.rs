@@ -20,6 +20,7 @@ pub(crate) fn told((n, k): (u128, u8), ms: u64, state: &str) -> Settle {
             conversation: key(k),
             state: state.to_owned(),
             ttl_secs: 300,
+            order: None,
         }),
         ..item(n, 1)
     };

@@ -26,4 +26,5 @@ mod semantic;
 mod semantic_shared;
 mod servers;
 mod shared;
+mod summaries;
 mod tuning;

@@ -9,9 +9,9 @@ use sluice_engine::{Echo, Engine, EngineError, Generate, Generated, Info};
 use sluice_wire::{AdmitReply, AdmitRequest, Frame, Over, Plan, Relevance, Verdict, limit};
 
 use crate::common::{Sidecar, ask, charge, frame, item, key, plan, with_answer};
-use crate::conversations::told;
 use crate::relay::relayed;
 use crate::semantic::{bounds, model, on, sidecar};
+use crate::summaries::orders;
 
 const PAGE: &str = include_str!("../../../docs/trimming-sidecar.md");
 const QUESTION: &str = "where is my parcel";
@@ -379,18 +379,23 @@ fn what_the_page_says_to_write_is_taken() {
     assert_eq!(serve.semantic.unwrap().texts, 64 << 20);
     assert_eq!(serve.conversations, 32 << 20);
     assert_eq!(serve.relay.unwrap().address.port(), 10000);
+    assert_eq!(serve.summaries.unwrap().address.port(), 10000);
 }
 
 #[tokio::test]
 async fn the_metrics_of_the_page_are_shown() {
     let semantic = SemanticCache::with(Arc::new(Echo::new(64)), &bounds()).unwrap();
     // Nobody listens there.
-    let patch = json!({"relay": {"url": "http://127.0.0.1:1"}});
+    let patch = json!({
+        "relay": {"url": "http://127.0.0.1:1"},
+        "summaries": {"url": "http://127.0.0.1:1/v1/chat/completions"},
+    });
     let sidecar = Sidecar::with_questions(semantic, &patch);
     let (mut request, texts) = compares(1, &TEXTS);
     request.conversation = Some(key(1));
     sidecar.compare(&(request, texts)).await;
-    sidecar.settle(vec![told((1, 1), 0, "x")], b"").await;
+    sidecar.settle(vec![orders((1, 1), "x", None)], b"").await;
+    sidecar.came_to("failed", 1).await;
     let (status, _) = sidecar.call(relayed()).await;
     assert_eq!(status, 502);
     let metrics = sidecar.metrics().await;

@@ -241,6 +241,7 @@ fn replay(tariff: &Tariff, seed: u64) -> Paid {
                 limit: None,
                 marks: tariff.ours,
                 last: last.as_ref(),
+                going: None,
                 now_ms: *now_ms,
                 margin_milli: 20,
             });

@@ -210,6 +210,7 @@ impl Trimmer {
             model: Model::of(plan, "gpt-4o", &self.tokens),
             limit: None,
             known: Known {
+                summaries: &[],
                 state: self.state.as_deref(),
                 now_ms: self.now_ms,
                 ..Known::default()

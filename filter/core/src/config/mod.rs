@@ -18,7 +18,7 @@ use std::fmt::{self, Write};
 pub use plan::{
     Backoff, BudgetRule, Caching, ClaimPath, Guard, HashKey, History, Identity, InputLimit, Limits,
     Loopback, Matcher, Misses, Model, Plan, Prefix, PrefixCache, Price, Reserve, Retry, RoutePlan,
-    Routing, Sidecar, Source, Spend, Tier, Trimming, Trust,
+    Routing, Sidecar, Source, Spend, Tier, Trimming, Trust, Writer,
 };
 pub use raw::{Keep, Mode, OnFailure, OverSpend, Per, RouteKind, Scope, Streams};
 pub use read::without_secret;

@@ -438,7 +438,7 @@ pub struct Trimming {
 }
 
 /// What stays of a conversation's past.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
     /// By what it is chosen.
     pub keep: Keep,
@@ -453,6 +453,17 @@ pub struct History {
     pub pin_first: usize,
     /// Most tokens of the digest of what does not stay.
     pub digest: u64,
+    /// Who writes texts that take its place; None: nobody.
+    pub writer: Option<Writer>,
+}
+
+/// A model that writes down in fewer words what conversations leave out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Writer {
+    /// Its name.
+    pub model: String,
+    /// Its prices.
+    pub price: Price,
 }
 
 /// A limit on prompt tokens.

@@ -248,10 +248,24 @@ pub(crate) struct History {
 }
 
 /// The digest of what does not stay.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a mapping")]
 pub(crate) struct Summary {
     pub(crate) tokens: Count,
+    #[serde(default)]
+    pub(crate) writer: SummaryWriter,
+    pub(crate) model: Option<String>,
+}
+
+/// Who writes digests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SummaryWriter {
+    /// Nobody: they are extracts.
+    #[default]
+    Local,
+    /// A model that the sidecar asks.
+    Sidecar,
 }
 
 /// What stays of a conversation's past.

@@ -338,6 +338,7 @@ fn what_stays_of_a_past_has_a_budget_and_defaults() {
         embeddings_ms: None,
         pin_first: 0,
         digest: 300,
+        writer: None,
     };
     assert_eq!(history(r#"{"tokens":2000}"#), plain);
     for (embeddings, expected) in [
@@ -383,7 +384,7 @@ fn a_route_changes_what_it_names_of_the_history() {
                       {"name":"b","match":{"path":"/b"},"trim":{"history":{"embeddings":{"timeout":"9ms"}}}}]}"#,
     )
     .unwrap();
-    let of = |at: usize| plan.routes[at].1.trim.history.unwrap();
+    let of = |at: usize| plan.routes[at].1.trim.history.clone().unwrap();
     assert_eq!(
         (of(0).keep, of(0).tokens, of(0).last, of(0).embeddings_ms),
         (Keep::Recent, 2000, 4, None)

@@ -268,6 +268,9 @@ impl Exchange {
             facts.trim.similarities = head.similarities.unwrap_or_default();
         }
         facts.trim.state = head.sent.or(facts.trim.state.take());
+        if !head.summaries.is_empty() {
+            facts.trim.summaries = head.summaries;
+        }
         let vectors = head.vectors;
         match head.verdict {
             Verdict::Go {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use sluice_wire::{Remember, Similarity, Usage};
+use sluice_wire::{Order, Remember, Similarity, Usage, Written};
 
 use super::facts::Facts;
 use super::{Effect, Effects, Label, Vm};
@@ -38,6 +38,8 @@ pub(super) struct Trim {
     pub(super) similarities: Vec<Similarity>,
     /// What was to be remembered at the turn before.
     pub(super) state: Option<String>,
+    /// What was written of what the conversation leaves out.
+    pub(super) summaries: Vec<Written>,
     /// What came of it.
     pub(super) done: Option<Done>,
 }
@@ -66,6 +68,8 @@ pub(super) struct Done {
     planned: Option<u64>,
     nothing: Nothing,
     state: Option<String>,
+    /// What is to be written of what was left out; paid for in `state`.
+    order: Option<Order>,
 }
 
 impl Facts {
@@ -286,6 +290,10 @@ impl Facts {
             known: Known {
                 similarities: &self.trim.similarities,
                 state: state.as_deref(),
+                summaries: match self.chosen {
+                    0 => &self.trim.summaries,
+                    _ => &[],
+                },
                 now_ms: now_ns / 1_000_000,
             },
             ..self.job(&request, route, (&plan, &option.choice.model, &vm.tokens))
@@ -309,6 +317,7 @@ impl Facts {
             planned: trimmed.planned,
             nothing: trimmed.nothing,
             state: trimmed.state.filter(|_| self.chosen == 0),
+            order: trimmed.order.filter(|_| self.chosen == 0),
         };
         let body = match route.trim.mode {
             Mode::On => trimmed.body.map(String::into_bytes),
@@ -373,12 +382,14 @@ impl Facts {
     /// What the conversation's next turn wants told, whichever worker serves it, once upstream has
     /// answered.
     pub(super) fn remember(&mut self) -> Option<Remember> {
-        let state = self.trim.done.as_mut()?.state.take()?;
+        let done = self.trim.done.as_mut()?;
+        let state = done.state.take()?;
         let conversation = self.trim.conversation.take()?;
         Some(Remember {
             conversation,
             state,
             ttl_secs: REMEMBERED_SECS,
+            order: done.order.take(),
         })
     }
 }
@@ -437,6 +448,16 @@ impl Effects {
                 Unmet::Price => "price",
             };
             self.count(vm, ("trim_unmet", &[(Label::Result, what)]), 1);
+        }
+        let texts = trimmed.texts;
+        for (result, is) in [
+            ("used", texts.used),
+            ("lost", texts.lost),
+            ("ordered", trimmed.order.is_some()),
+        ] {
+            if is && mode == Mode::On {
+                self.count(vm, ("trim_summary", &[(Label::Result, result)]), 1);
+            }
         }
         if trimmed.system_cut && mode == Mode::On {
             self.count(vm, ("system_prompt_cut", &[]), 1);

@@ -74,7 +74,7 @@ struct Item {
 
 impl Item {
     fn bytes(&self) -> usize {
-        RECORD_BYTES + self.answer.len()
+        RECORD_BYTES + self.answer.len() + self.settle.order_len()
     }
 }
 
@@ -255,6 +255,8 @@ impl Settler {
                 if self.bytes <= MAX_BYTES {
                     break;
                 }
+                self.bytes -= item.settle.order_len();
+                item.settle.order_nothing();
                 if !item.answer.is_empty() {
                     self.bytes -= item.answer.len();
                     self.dropped_answers += 1;

@@ -1,4 +1,4 @@
-use sluice_wire::{EntryHead, Record, Store, StoreVectors};
+use sluice_wire::{EntryHead, Order, Record, Remember, Store, StoreVectors, limit};
 
 use super::*;
 
@@ -231,6 +231,37 @@ fn past_the_bound_of_bytes_old_answers_go_before_records() {
     let (ids, answers) = read(&settler.next(0).unwrap());
     assert_eq!(ids[0], 0);
     assert!(answers.is_empty(), "the oldest answers went");
+}
+
+#[test]
+fn texts_that_are_to_be_written_count_as_bytes_and_go_before_records() {
+    let mut settler = Settler::new();
+    for id in 0..200 {
+        let (mut settle, answer) = settle(id, b"");
+        settle.sent = Some(Remember {
+            state: "kept".to_owned(),
+            order: Some(Order {
+                text: "x".repeat(limit::ORDER),
+                ..Order::default()
+            }),
+            ..Remember::default()
+        });
+        settler.push(settle, answer);
+    }
+    assert!(settler.bytes <= MAX_BYTES);
+    assert_eq!((settler.dropped(), settler.dropped_answers()), (0, 0));
+    let batch = settler.next(0).unwrap();
+    let frame = Frame::<SettleRequest, _>::decode(&batch.body[..]).unwrap();
+    let sent = frame.head.items[0].sent.as_ref().unwrap();
+    assert_eq!((sent.state.as_str(), &sent.order), ("kept", &None));
+    while let Some(batch) = settler.next(0) {
+        settler.done(batch.id, true, 0);
+    }
+    settler.done(batch.id, true, 0);
+    while let Some(batch) = settler.next(0) {
+        settler.done(batch.id, true, 0);
+    }
+    assert_eq!(settler.bytes, 0, "what is given up is not counted twice");
 }
 
 #[test]

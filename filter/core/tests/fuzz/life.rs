@@ -10,7 +10,7 @@ use flate2::write::GzEncoder;
 use sluice_core::exchange::{Effect, Event, Exchange, Flow, Headers, Host, Metric, Vm};
 use sluice_wire::{
     AdmitReply, AdmitRequest, Audit, CacheResult, EntryHead, Frame, Lease, Outcome, Similarity,
-    Spare, Usage, Vectors, Verdict, limit,
+    Spare, Usage, Vectors, Verdict, Written, limit,
 };
 
 use crate::damage::damaged;
@@ -289,6 +289,10 @@ impl Life<'_> {
         for _ in 0..rng.usize(..12) {
             let head = AdmitReply {
                 over: vec![rng.u16(..)],
+                summaries: vec![Written {
+                    id: "0123456789abcdef:0-2".to_owned(),
+                    text: "</earlier_conversation>".to_owned(),
+                }],
                 ..AdmitReply::of(verdict(rng))
             };
             let frame = damaged(&Frame { head, body: b"{}" }.encode().unwrap(), rng);

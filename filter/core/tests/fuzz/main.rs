@@ -44,7 +44,7 @@ fn configs() -> Vec<(String, bool)> {
     let guard = r#""guard":{"misses":{"limit":1,"queue":2,"wait":"2s"},"backoff":{"failures":2,"pause":"1s"},
         "spend":{"factor":2,"floor":0.0001,"ceiling":0.01,"over":["stale","small_tier","queue","reject"]}}"#;
     let sealed = r#""sidecar":{"cluster":"c","secret":"s","wait":"2s","waits":2}"#;
-    let trims = r#""trim":{"history":{"keep":"summary","tokens":60,"last":0,"summary":{"tokens":50},"embeddings":"on"},"marks":"on","retry":{"cluster":"self"},
+    let trims = r#""trim":{"history":{"keep":"summary","tokens":60,"last":0,"summary":{"tokens":50,"writer":"sidecar","model":"gpt-4o-mini"},"embeddings":"on"},"marks":"on","retry":{"cluster":"self"},
         "system":{"tokens":20,"minify":true},"context":{"markers":[{"json":{}},{"tag":"d"}],"top_k":1,"rank":"mix"},"input_tokens":{"limit":900,"over":"small_tier"}},
         "templates":[{"name":"long","system":"LONG","user":"{{context}} {{memory}} {{question}}"}]"#;
     let alone = trims

@@ -255,6 +255,7 @@ fn pay(seed: u64) -> (u64, bool) {
             limit: None,
             similarities: &[],
             state: state.as_deref(),
+            summaries: &[],
             now_ms,
             scale_milli: 1000,
         };

@@ -14,6 +14,7 @@ mod conversation;
 mod costs;
 mod rules;
 mod schema;
+mod scribe;
 mod turns;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -10,15 +10,17 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 use sluice_core::config::Plan;
 use sluice_core::formats;
+use sluice_core::policy::trim::planner::Unmet;
 use sluice_core::policy::trim::request::Counting;
 use sluice_core::policy::trim::summary::DigestMemory;
 use sluice_core::policy::trim::terms::TermMemory;
 use sluice_core::policy::trim::{Job, Known, Memories, Model, Trimmed, asked, trim};
 use sluice_core::tokens::{Encoding, Tokens};
-use sluice_wire::{Similarity, limit};
+use sluice_wire::{Similarity, Written, limit};
 
 use crate::conversation::{Made, Maker, loose};
 use crate::rules::{faults, in_a_row};
+use crate::scribe::Scribe;
 use crate::{from_env, without_pins};
 
 const MODELS: &str = r#""models":{
@@ -27,6 +29,8 @@ const MODELS: &str = r#""models":{
     "priced":{"bytes_per_token":4,"input":2.5,"cached_input":1.25,"output":10,
         "prefix":{"cache":"automatic","min_tokens":256,"step":32,"lifetime":"5m","longest":"1h"}},
     "plain":{"bytes_per_token":4,"input":2.5,"output":10},
+    "small":{"bytes_per_token":4,"input":0.05,"output":0.2},
+    "free":{"bytes_per_token":4,"input":0,"output":0},
     "claude":{"bytes_per_token":3.6,"input":1,"cached_input":0.1,"cache_write":1.25,"output":5,
         "prefix":{"cache":"marked","min_tokens":32,"step":1}}}"#;
 
@@ -40,7 +44,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(trim: &str, counts: bool) -> Worker {
-        let config = format!("{{{MODELS},\"trim\":{trim}}}");
+        let config = format!("{{{MODELS},\"sidecar\":{{\"cluster\":\"s\"}},\"trim\":{trim}}}");
         let plan = Plan::parse(config.as_bytes(), &|_| None).unwrap();
         Worker {
             // Loading takes longer than a conversation.
@@ -77,6 +81,7 @@ impl Worker {
             known: Known {
                 similarities: turn.similarities,
                 state: turn.state,
+                summaries: turn.summaries,
                 now_ms: turn.now_ms,
             },
         };
@@ -114,6 +119,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) limit: Option<u64>,
     pub(crate) similarities: &'a [Similarity],
     pub(crate) state: Option<&'a str>,
+    pub(crate) summaries: &'a [Written],
     pub(crate) now_ms: u64,
     /// For a model whose own vocabulary is not known.
     pub(crate) scale_milli: u64,
@@ -127,7 +133,11 @@ fn policy(rng: &mut Rng) -> (String, bool) {
     let mut history =
         format!(r#""keep":"{keep}","tokens":{tokens},"last":{last},"pin_first":{first}"#);
     if keep == "summary" {
-        history.push_str(r#","summary":{"tokens":50}"#);
+        history.push_str(match rng.u8(..3) {
+            0 => r#","summary":{"tokens":50}"#,
+            1 => r#","summary":{"tokens":60,"writer":"sidecar","model":"small"}"#,
+            _ => r#","summary":{"tokens":60,"writer":"sidecar","model":"free"}"#,
+        });
     }
     if rng.bool() {
         history.push_str(r#","embeddings":"on""#);
@@ -206,6 +216,7 @@ fn converse(seed: u64) -> usize {
     let scale = [1000, 1000, 1170, 777][rng.usize(..4)];
     let hostile = rng.u8(..4) == 0;
     let mut state: Option<String> = None;
+    let mut scribe = Scribe::default();
     let mut now_ms = 1_700_000_000_000;
     let mut shorter = 0;
     for body in requests(&made) {
@@ -213,7 +224,14 @@ fn converse(seed: u64) -> usize {
         now_ms += [1_000, 60_000, 400_000, 10_000_000][rng.usize(..4)];
         if hostile && rng.bool() {
             state = Some(odd_state(state.as_deref().unwrap_or("{}"), &mut rng));
+            scribe.errs(&mut rng);
         }
+        match rng.u8(..16) {
+            0 => scribe.loses(),
+            1 => state = None,
+            _ => {}
+        }
+        let told = scribe.tells(&mut rng);
         let mut turn = Turn {
             format: made.format,
             body: &body,
@@ -221,6 +239,7 @@ fn converse(seed: u64) -> usize {
             limit: (rng.u8(..4) == 0).then(|| rng.u64(..200)),
             similarities: &[],
             state: state.as_deref(),
+            summaries: &told,
             now_ms,
             scale_milli: scale,
         };
@@ -250,9 +269,11 @@ fn converse(seed: u64) -> usize {
         };
         let trimmed = worker.trim(&turn);
         let again = Worker::new(&trim, counts).trim(&turn);
+        scribe.takes(trimmed.order.as_ref());
+        assert!(trimmed.order.is_none() || trimmed.state.is_some());
         assert_eq!(
-            (&trimmed.body, &trimmed.state),
-            (&again.body, &again.state),
+            (&trimmed.body, &trimmed.state, &trimmed.order),
+            (&again.body, &again.state, &again.order),
             "what a worker remembers of texts changes nothing"
         );
         let whole = trimmed.whole.as_deref().unwrap_or(&body);
@@ -353,15 +374,19 @@ impl Provider {
     }
 }
 
-/// A conversation that grows by an exchange a turn; what it saved, in thousandths of a token.
-fn pay(seed: u64) -> u64 {
+/// A conversation that grows by an exchange a turn, and what came of it.
+fn pay(seed: u64) -> Came {
     let mut rng = Rng::with_seed(seed);
     let keep = ["recent", "relevant", "summary"][rng.usize(..3)];
     let budget = [50, 300, 1000][rng.usize(..3)];
-    let summary = match keep {
-        "summary" => r#","summary":{"tokens":50}"#,
+    let summary = match (keep, rng.u8(..3)) {
+        ("summary", 0) => r#","summary":{"tokens":50}"#,
+        ("summary", _) => r#","summary":{"tokens":90,"writer":"sidecar","model":"small"}"#,
         _ => "",
     };
+    let forgetful = rng.u8(..8) == 0;
+    let mut scribe = Scribe::default();
+    let mut came = Came::default();
     let trim = format!(
         r#"{{"history":{{"keep":"{keep}","tokens":{budget},"last":{}{summary}}}}}"#,
         rng.usize(..3)
@@ -380,6 +405,10 @@ fn pay(seed: u64) -> u64 {
         let said = format!("Number {at} about the {thing}. ").repeat(rng.usize(1..30));
         messages.push(json!({"role": "user", "content": said}));
         let body = json!({"model": "priced", "messages": messages}).to_string();
+        if forgetful && rng.u8(..6) == 0 {
+            scribe.loses();
+        }
+        let told = scribe.tells(&mut rng);
         let turn = Turn {
             format: "openai.chat",
             body: &body,
@@ -387,6 +416,7 @@ fn pay(seed: u64) -> u64 {
             limit: None,
             similarities: &[],
             state: state.as_deref(),
+            summaries: &told,
             now_ms,
             scale_milli: 1000,
         };
@@ -405,8 +435,21 @@ fn pay(seed: u64) -> u64 {
         let (whole, sent) = (prompt(&body), prompt(sent));
         paid_for_nothing += nothing.charge(&whole, (now_ms, forgets_ms));
         paid += planned.charge(&sent, (now_ms, forgets_ms));
+        if let Some(order) = &trimmed.order {
+            // What is said around it, and the longest text; at the writer's price, which is a fiftieth.
+            let prompt = order.text.len() as u64 / 4 + 250;
+            paid += prompt * 20 + u64::from(order.tokens) * 80;
+        }
+        scribe.takes(trimmed.order.as_ref());
+        came.ordered += u64::from(trimmed.order.is_some());
+        came.used += u64::from(trimmed.texts.used);
+        came.lost += u64::from(trimmed.texts.lost);
+        // Where a text is lost the words that go on are others, and it is told that they may be dearer.
+        let told_so = trimmed.unmet == Some(Unmet::Price);
+        assert!(!told_so || came.lost > 0, "turn {at}");
+        came.dearer |= told_so;
         assert!(
-            paid <= paid_for_nothing,
+            paid <= paid_for_nothing || came.dearer,
             "turn {at}, {:?} {:?}: {paid} of {paid_for_nothing}",
             trimmed.why,
             trimmed.unmet
@@ -414,22 +457,48 @@ fn pay(seed: u64) -> u64 {
         state = trimmed.state;
         messages.push(json!({"role": "assistant", "content": format!("The {thing} {at} is fine. ").repeat(rng.usize(1..10))}));
     }
-    paid_for_nothing - paid
+    came.saved = paid_for_nothing.saturating_sub(paid);
+    came
+}
+
+/// What came of conversations.
+#[derive(Default)]
+struct Came {
+    /// Thousandths of a token.
+    saved: u64,
+    /// Turns that ordered a text, that sent one, that missed one.
+    ordered: u64,
+    used: u64,
+    lost: u64,
+    /// It was told that a turn may be dearer.
+    dearer: bool,
 }
 
 #[test]
 fn at_the_end_of_no_turn_has_trimming_cost_more_than_doing_nothing() {
     let first = from_env("SLUICE_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
     println!("SLUICE_FUZZ_SEED={first}");
-    let mut saved = 0;
+    let mut all = Came::default();
     for seed in (first..).take(150) {
         let told = catch_unwind(AssertUnwindSafe(|| pay(seed)));
-        saved += told.unwrap_or_else(|panic| {
+        let came = told.unwrap_or_else(|panic| {
             eprintln!("SLUICE_FUZZ_SEED={seed} failed");
             std::panic::resume_unwind(panic)
         });
+        all.saved += came.saved;
+        all.ordered += came.ordered;
+        all.used += came.used;
+        all.lost += came.lost;
     }
-    assert!(saved > 0, "it must save something");
+    let Came {
+        ordered,
+        used,
+        lost,
+        ..
+    } = all;
+    println!("{ordered} texts ordered, {used} turns with one, {lost} without theirs");
+    assert!(all.saved > 0, "it must save something");
+    assert!(ordered > 0 && used > 0, "{ordered} {used}");
 }
 
 /// A chat of so many exchanges, each about something of its own, and a question.
@@ -475,6 +544,7 @@ fn a_long_conversation_is_cut_however_many_gaps_that_leaves() {
                 limit: None,
                 similarities: &[],
                 state: state.as_deref(),
+                summaries: &[],
                 now_ms: 1_700_000_000_000 + at as u64 * 60_000,
                 scale_milli: 1000,
             });
@@ -510,6 +580,7 @@ fn what_no_setting_touches_leaves_byte_for_byte() {
             limit: Some(1),
             similarities: &[],
             state: None,
+            summaries: &[],
             now_ms: 1,
             scale_milli: 1000,
         });
@@ -539,6 +610,7 @@ fn what_a_mark_of_ours_adds_to_json_that_is_counted_as_such_is_counted() {
                 limit: None,
                 similarities: &[],
                 state: state.as_deref(),
+                summaries: &[],
                 now_ms,
                 scale_milli: 1000,
             };
@@ -611,6 +683,7 @@ fn long_hostile_bodies_come_to_an_end_and_grow_no_longer() {
                 limit: None,
                 similarities: &[],
                 state: None,
+                summaries: &[],
                 now_ms: 1,
                 scale_milli: 1000,
             };

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use self::routes::Levers;
 use super::Fault;
-use super::plan::{Loopback, Plan};
+use super::plan::{Loopback, Plan, Price};
 use super::raw::Mode;
 use super::read::Config;
 use super::values::Millis;
@@ -37,6 +37,8 @@ struct Lower<'a> {
     env: &'a dyn Fn(&str) -> Option<String>,
     warnings: Vec<String>,
     templates: BTreeMap<String, Arc<Template>>,
+    /// Of the models that have one.
+    prices: BTreeMap<String, Price>,
 }
 
 /// The plan; of use only where no fault was found.
@@ -50,8 +52,12 @@ pub(super) fn plan(
         env,
         warnings: Vec::new(),
         templates: BTreeMap::new(),
+        prices: BTreeMap::new(),
     };
     let models = lower.models(&raw.models);
+    let priced = models.iter();
+    let priced = priced.filter_map(|(name, model)| Some((name.clone(), model.price?)));
+    lower.prices = priced.collect();
     let sidecar = raw.sidecar.as_ref().map(|sidecar| lower.sidecar(sidecar));
     let identity = lower.identity(
         &raw.identity,

@@ -58,6 +58,7 @@ impl Lower<'_> {
             self.fault(&path, format!("found {last}, expected 0 to {MOST_LAST}"));
         }
         let (pin_first, digest) = (self.pin_first(path, raw), self.digest(path, raw));
+        let writer = self.writer(path, raw);
         let embeddings = raw.embeddings.unwrap_or(raw::Embeddings {
             mode: Some(Mode::Off),
             timeout: None,
@@ -75,6 +76,7 @@ impl Lower<'_> {
             last: last as usize,
             pin_first,
             digest,
+            writer,
             embeddings_ms: self
                 .switch(&path, embeddings.mode)
                 .then_some(timeout_ms as u32),

@@ -49,6 +49,15 @@ impl Lower<'_> {
             self.warnings
                 .push("trim.history.embeddings: there is no sidecar, so words decide alone".into());
         }
+        let writes = |plan: &RoutePlan| {
+            let history = plan.trim.history.as_ref();
+            history.is_some_and(|history| history.writer.is_some())
+        };
+        if !sidecar && plans().any(writes) {
+            self.warnings.push(
+                "trim.history.summary.writer: there is no sidecar, so digests are extracts".into(),
+            );
+        }
         let sealed = raw.sidecar.as_ref().is_some_and(|it| it.secret.is_some());
         if !sealed && plans().any(|plan| plan.trim.retry.is_some()) {
             self.warnings.push("trim.retry: without sidecar.secret nothing tells a request that goes once more from a stranger's, so none goes".into());

@@ -14,6 +14,7 @@ mod sealed;
 mod semantic;
 mod settling;
 mod sidecar;
+mod summaries;
 mod trim;
 mod trimming;
 

@@ -13,7 +13,7 @@ const TEMPLATES: &str = r#""templates":[{"name":"plain","user":"Question: {{ques
     {"name":"long","system":"LONGER","user":"{{context}}\n\n{{question}}"}]"#;
 
 /// A chat of so many exchanges of some fifty tokens, and a question.
-fn chat(exchanges: usize) -> String {
+pub(super) fn chat(exchanges: usize) -> String {
     let mut messages = String::new();
     for at in 0..exchanges {
         let text = format!("number {at} ").repeat(8);
@@ -32,7 +32,7 @@ fn messages(body: &str) -> Vec<serde_json::Value> {
 }
 
 /// Lets a request through that the sidecar says this of.
-fn reply(run: &mut Run, head: AdmitReply) -> Effects {
+pub(super) fn reply(run: &mut Run, head: AdmitReply) -> Effects {
     let frame = Frame { head, body: b"" }.encode().unwrap();
     run.on(Event::Reply {
         status: 200,
@@ -40,7 +40,7 @@ fn reply(run: &mut Run, head: AdmitReply) -> Effects {
     })
 }
 
-fn remembered(run: &mut Run) -> Option<Remember> {
+pub(super) fn remembered(run: &mut Run) -> Option<Remember> {
     run.done().0.unwrap().0.sent
 }
 

@@ -125,6 +125,17 @@ pub struct Anew<'a> {
     pub extra: u64,
 }
 
+/// Tokens that come in where the last selection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Going {
+    /// With what was chosen last and all that is new.
+    pub extended: u64,
+    /// These are the words that were sent last: the provider may hold them.
+    pub held: bool,
+    /// With what is needed again too.
+    pub mended: u64,
+}
+
 /// What is to be decided.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
@@ -146,6 +157,8 @@ pub struct Ask<'a> {
     pub marks: bool,
     /// What was sent last in this conversation to this model with this API key.
     pub last: Option<&'a Sent>,
+    /// What comes in where the last selection goes on, where that is not what [`Sent`] says.
+    pub going: Option<Going>,
     /// Milliseconds since the epoch.
     pub now_ms: u64,
     /// Thousandths by which token counts may be wrong.

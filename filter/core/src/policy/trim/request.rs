@@ -8,16 +8,17 @@
 //! ```
 //!
 //! Everything is counted before and after; what saves nothing is not done. `steps` edits texts, `past`
-//! leaves messages out, `meaning` says what the sidecar is asked before, `state` what the next turn is
-//! told.
+//! leaves messages out, `writing` says what a model writes of them, `meaning` what the sidecar is asked
+//! before, `state` what the next turn is told.
 
 mod count;
 mod meaning;
 mod past;
 mod state;
 mod steps;
+mod writing;
 
-use sluice_wire::Similarity;
+use sluice_wire::{Order, Similarity, Written};
 
 use self::count::{Counted, count};
 use self::meaning::{Similar, current};
@@ -38,6 +39,7 @@ use crate::tokens::Tokens;
 pub use self::count::{Counting, Model};
 pub use self::meaning::{Asked, asked};
 pub use self::state::newer;
+pub use self::writing::Texts;
 
 /// How a request is to be trimmed.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +68,8 @@ pub struct Known<'a> {
     pub similarities: &'a [Similarity],
     /// [`Trimmed::state`] of the turn before.
     pub state: Option<&'a str>,
+    /// The texts that were written of [`Trimmed::order`].
+    pub summaries: &'a [Written],
     /// Milliseconds since the epoch.
     pub now_ms: u64,
 }
@@ -105,6 +109,10 @@ pub struct Trimmed {
     pub nothing: Nothing,
     /// What to remember of the conversation.
     pub state: Option<String>,
+    /// What a model is to write of what is left out; paid for in what is to be remembered.
+    pub order: Option<Order>,
+    /// What came of the texts that were written before.
+    pub texts: Texts,
     /// The cap took text out of the system prompt, which its author did not mean.
     pub system_cut: bool,
 }
@@ -169,7 +177,7 @@ pub fn trim(job: &Job<'_>, memories: &mut Memories<'_>) -> Result<Trimmed, Fault
     let mut planned = false;
     if let Some(mut conversation) = Conversation::of(job, (&client, conversation), outgoing) {
         let known = (question, similar.past);
-        let last = state.as_ref().map(|state| &state.sent);
+        let last = state.as_ref().map(|state| (&state.sent, &state.memo));
         let decided = conversation.decide(job, known, last, memories);
         trimmed.after = decided.plan.tokens.saturating_add(client.each.once);
         trimmed.planned = Some(decided.plan.tokens);
@@ -177,7 +185,10 @@ pub fn trim(job: &Job<'_>, memories: &mut Memories<'_>) -> Result<Trimmed, Fault
         trimmed.unmet = decided.plan.unmet;
         trimmed.nothing = decided.plan.nothing;
         trimmed.kept = decided.kept();
-        trimmed.state = State::of(decided.plan.sent.clone(), steps.selections).told();
+        let remembered = (decided.plan.sent.clone(), decided.memo);
+        trimmed.state = State::of(remembered, steps.selections).told();
+        trimmed.order.clone_from(&decided.order);
+        trimmed.texts = decided.texts;
         planned = !decided.plan.marks.is_empty() || trimmed.kept.is_some();
         let sent = conversation.body(job, &decided, outgoing);
         body = sent.map(|body| with_marks(job, body, &decided.plan));

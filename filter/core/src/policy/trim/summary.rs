@@ -22,6 +22,8 @@ pub use memory::DigestMemory;
 /// The digest begins and ends with these: tags, which every model reads as "not said now".
 const OPEN: &str = "<earlier_conversation note=\"extract; the rest is left out\">\n";
 const CLOSE: &str = "</earlier_conversation>";
+/// One that a model wrote begins with this.
+const OPEN_WRITTEN: &str = "<earlier_conversation note=\"summary; the rest is left out\">\n";
 
 /// Longest sentence that is quoted, in bytes: a longer one is a paste.
 const LONGEST: usize = 600;
@@ -101,6 +103,16 @@ pub fn of_dropped(
         relevance: *relevance,
     });
     digest(&said.collect::<Vec<_>>(), tokens, count)
+}
+
+/// A text that a model wrote, as it stands in the prompt; None where it says nothing. It cannot end
+/// itself.
+#[must_use]
+pub fn written(text: &str) -> Option<String> {
+    let text = text
+        .trim()
+        .replace("earlier_conversation", "earlier conversation");
+    (!text.is_empty()).then(|| format!("{OPEN_WRITTEN}{text}\n{CLOSE}"))
 }
 
 fn who(role: Role) -> &'static str {

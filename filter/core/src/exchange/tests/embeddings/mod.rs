@@ -156,21 +156,19 @@ impl Mesh {
             body.clear();
         }
         let found = (!vectors.found.is_empty() && !too_long).then_some(vectors);
-        let head = AdmitReply {
-            verdict: match all && !too_long {
-                true => Verdict::Hit {
-                    plan: 0,
-                    age_secs: 7,
-                    entry: EntryHead::default(),
-                    result: CacheResult::Hit,
-                    refresh: None,
-                },
-                false => Verdict::go(0),
+        let verdict = match all && !too_long {
+            true => Verdict::Hit {
+                plan: 0,
+                age_secs: 7,
+                entry: EntryHead::default(),
+                result: CacheResult::Hit,
+                refresh: None,
             },
-            over: vec![],
+            false => Verdict::go(0),
+        };
+        let head = AdmitReply {
             vectors: found,
-            similarities: None,
-            sent: None,
+            ..AdmitReply::of(verdict)
         };
         if too_long {
             body.clear();

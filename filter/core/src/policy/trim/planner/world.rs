@@ -4,7 +4,8 @@ use sluice_wire::Usd;
 
 use super::digest::chain;
 use super::{
-    Anew, Ask, Candidate, End, Item, MAX_MARKS, MAX_RANGES, MAX_TURNS, Mark, Nothing, Sent, Why,
+    Anew, Ask, Candidate, End, Going, Item, MAX_MARKS, MAX_RANGES, MAX_TURNS, Mark, Nothing, Sent,
+    Why,
 };
 use crate::config::PrefixCache;
 
@@ -288,13 +289,14 @@ impl<'a> World<'a> {
     pub(super) fn ways(&self) -> Vec<Way> {
         let mut ways = vec![self.whole()];
         if self.known > 0 {
-            let way = |why, keep| self.way(why, keep, (self.extended_from, self.last_extra));
-            let extended = way(Why::Extended, self.last_keep.clone());
+            let way = |why, keep, extra: u64| self.way(why, keep, (self.extended_from, extra));
+            let going = self.going();
+            let extended = way(Why::Extended, self.last_keep.clone(), going.extended);
             if !extended.fits(self.ask.items) {
                 let needed = self.ask.items.iter().map(|item| item.needed);
                 let keep = extended.keep.iter().zip(needed);
                 let keep = keep.map(|(keep, needed)| *keep || needed).collect();
-                ways.push(way(Why::Mended, keep));
+                ways.push(way(Why::Mended, keep, going.mended));
             }
             ways.push(extended);
         }
@@ -306,6 +308,20 @@ impl<'a> World<'a> {
             ways.extend(marked);
         }
         ways
+    }
+
+    /// What comes in where the last selection goes on.
+    fn going(&self) -> Going {
+        let going = self.ask.going.unwrap_or(Going {
+            extended: self.last_extra,
+            held: true,
+            mended: self.last_extra,
+        });
+        Going {
+            extended: going.extended.min(MOST),
+            mended: going.mended.min(MOST),
+            ..going
+        }
     }
 
     fn whole(&self) -> Way {
@@ -338,7 +354,7 @@ impl<'a> World<'a> {
             gap.unwrap_or(keep.len())
         };
         let gap = first_gap(&keep);
-        let extra_held = why == Why::Extended;
+        let extra_held = why == Why::Extended && self.going().held;
         let same = match extra_held || extra + self.last_extra == 0 {
             true => same,
             false => same.min(gap).min(first_gap(&self.last_keep)),

@@ -96,7 +96,7 @@ pub(super) fn current<'f, 'a>(found: &'f Found<'a>) -> Option<&'f context::Retri
 }
 
 /// At most so many bytes of a text, cut between characters.
-fn cut(text: &str, bytes: usize) -> &str {
+pub(super) fn cut(text: &str, bytes: usize) -> &str {
     let end = (0..=bytes.min(text.len()))
         .rev()
         .find(|&at| text.is_char_boundary(at));

@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use sluice_wire::{Similarity, Usd};
+use sluice_wire::{Order, Similarity, Usd};
 
 use super::count::Counted;
 use super::meaning::similarity;
+use super::writing::{Memo, Note, Texts};
 use super::{Job, Memories, parsed};
 use crate::config::{History, Keep, Prefix, PrefixCache, Price};
 use crate::formats::{self, Content, Digest, Part, Request, Role};
@@ -40,9 +41,9 @@ const UNPRICED: Price = Price {
 /// A request with a list of messages, as the planner and the selection see it.
 pub(super) struct Conversation<'a> {
     /// Of the request with nothing left out.
-    turns: Turns<'a>,
+    pub(super) turns: Turns<'a>,
     /// What stands before the messages, then each of them.
-    items: Vec<Item>,
+    pub(super) items: Vec<Item>,
     /// Digests of every byte of the same.
     digests: Vec<u128>,
 }
@@ -51,9 +52,7 @@ pub(super) struct Conversation<'a> {
 struct Fresh {
     /// By item: whether it stays.
     keep: Vec<bool>,
-    /// Tokens of the note.
-    extra: u64,
-    note: Option<String>,
+    note: Option<Note>,
 }
 
 /// What is left out.
@@ -61,7 +60,12 @@ pub(super) struct Decided {
     pub(super) plan: Decision,
     /// By exchange: whether it stays.
     keep: Vec<bool>,
-    pub(super) note: Option<String>,
+    pub(super) note: Option<Note>,
+    /// What is to be remembered of written texts, and what came of them.
+    pub(super) memo: Memo,
+    pub(super) texts: Texts,
+    /// What a model is to write.
+    pub(super) order: Option<Order>,
 }
 
 impl Decided {
@@ -125,9 +129,11 @@ impl<'a> Conversation<'a> {
         &mut self,
         job: &Job<'_>,
         known: (Option<String>, &[Similarity]),
-        last: Option<&Sent>,
+        last: Option<(&Sent, &Memo)>,
         memories: &mut Memories<'_>,
     ) -> Decided {
+        let texts = self.texts(job, memories);
+        let going = self.last_note(job, (last, &texts), memories);
         let mut selections = self.fresh(job, known, memories);
         if selections.is_empty() && self.is_edited() {
             // All of it, with its texts edited.
@@ -136,25 +142,20 @@ impl<'a> Conversation<'a> {
         let fresh: Vec<Fresh> = selections
             .into_iter()
             .map(|keep| {
-                let note = self.note(job, &keep, memories);
-                let count = |note: &String| job.tokens_of(note, memories.tokens);
+                let text = self.fitting(&keep, &texts);
                 Fresh {
                     keep: self.by_item(&keep),
-                    extra: note.as_ref().map_or(0, count),
-                    note,
+                    note: self.noted(job, (&keep, text), memories),
                 }
             })
             .collect();
         let anew = fresh.iter().map(|fresh| Anew {
             keep: &fresh.keep,
-            extra: fresh.extra,
+            extra: fresh.note.as_ref().map_or(0, |note| note.tokens),
         });
         let anew: Vec<Anew<'_>> = anew.collect();
         let current = self.turns.exchanges.last();
-        let margin = match job.model.counting {
-            Some(counting) if counting.own() => MARGINS.0,
-            _ => MARGINS.1,
-        };
+        let margin = self.margin(job);
         // A past that is told as text has no front that a provider could know.
         let told = job
             .template
@@ -176,7 +177,8 @@ impl<'a> Conversation<'a> {
                 anew,
                 limit: job.limit,
                 marks: job.policy.marks,
-                last,
+                last: last.map(|(sent, _)| sent),
+                going: going.going,
                 now_ms: job.known.now_ms,
                 margin_milli: margin,
             })
@@ -190,9 +192,40 @@ impl<'a> Conversation<'a> {
         let note = match (plan.why, plan.anew) {
             (Why::Whole, _) => None,
             (_, Some(chosen)) => fresh.into_iter().nth(chosen).and_then(|fresh| fresh.note),
-            (_, None) => self.note(job, &keep, memories),
+            (_, None) => self.noted(job, (&keep, going.text), memories),
         };
-        Decided { plan, keep, note }
+        if let (Some(note), Some(_)) = (&note, going.going) {
+            plan.sent.extra = note.tokens;
+        }
+        let mut memo = self.memo(note.as_ref(), last.map(|(_, memo)| memo));
+        let ordered = note.as_ref().and_then(|_| {
+            let balance = plan.sent.balance;
+            self.order(job, (&keep, &texts), (balance, &mut memo), memories)
+        });
+        let order = ordered.map(|ordered| {
+            // It is as good as spent.
+            plan.sent.balance = plan.sent.balance - ordered.cost;
+            ordered.order
+        });
+        Decided {
+            texts: Texts {
+                used: memo.has_text(),
+                lost: going.is_lost(),
+            },
+            plan,
+            keep,
+            note,
+            memo,
+            order,
+        }
+    }
+
+    /// Thousandths by which tokens may be miscounted.
+    pub(super) fn margin(&self, job: &Job<'_>) -> u64 {
+        match job.model.counting {
+            Some(counting) if counting.own() => MARGINS.0,
+            _ => MARGINS.1,
+        }
     }
 
     /// Chooses what stays of the past, in as much room as there is and in half of it; nothing where
@@ -259,7 +292,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// An exchange of the past, as far as the choice needs it.
-    fn past(&self, exchange: &Exchange) -> Past {
+    pub(super) fn past(&self, exchange: &Exchange) -> Past {
         let items = self.turns.items.iter().zip(self.items.iter().skip(1));
         let own = items.skip(exchange.items.start).take(exchange.items.len());
         let going = own.filter(|(item, _)| !item.stays());
@@ -315,11 +348,14 @@ impl<'a> Conversation<'a> {
         terms::key(own.copied())
     }
 
-    /// A digest of what is left out, where the policy wants one. It depends on nothing else, so that
-    /// it stays the same as long as the same is left out.
-    fn note(&self, job: &Job<'_>, keep: &[bool], memories: &mut Memories<'_>) -> Option<String> {
-        let history = job.policy.history.as_ref()?;
-        let most = (history.keep == Keep::Summary).then_some(history.digest)?;
+    /// A digest of what is left out. It depends on nothing else, so that it stays the same as long as
+    /// the same is left out.
+    pub(super) fn extract(
+        &self,
+        job: &Job<'_>,
+        (keep, most): (&[bool], u64),
+        memories: &mut Memories<'_>,
+    ) -> Option<String> {
         let tokens = &*memories.tokens;
         let count = |text: &str| job.tokens_of(text, tokens);
         let by = job.model.counting;
@@ -345,7 +381,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// Of each exchange whether it stays: where anything of it does.
-    fn by_exchange(&self, keep: &[bool]) -> Vec<bool> {
+    pub(super) fn by_exchange(&self, keep: &[bool]) -> Vec<bool> {
         let of = |exchange: &Exchange| {
             let mut going = exchange.items.clone().filter(|at| {
                 let item = self.turns.items.get(*at);
@@ -414,7 +450,8 @@ fn whole_turns<'a>(
 
 /// The body without what is left out.
 fn dropping(turns: &Turns<'_>, decided: &Decided) -> String {
-    edits::dropping(turns, &decided.keep, decided.note.as_deref()).apply(turns.body)
+    let note = decided.note.as_ref().map(|note| note.text.as_str());
+    edits::dropping(turns, &decided.keep, note).apply(turns.body)
 }
 
 /// The body with the marks for the provider's cache that the planner wants in it.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sluice_wire::limit;
 
+use super::writing::Memo;
 use crate::policy::trim::context::Selection;
 use crate::policy::trim::planner::Sent;
 
@@ -17,6 +18,9 @@ pub(super) struct State {
     /// Chunks of its last messages: message, of how many, which.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     chunks: Vec<(u64, usize, Vec<usize>)>,
+    /// Its written texts.
+    #[serde(default, skip_serializing_if = "Memo::is_empty")]
+    pub(super) memo: Memo,
 }
 
 /// Of two states of one conversation the one of its later turn.
@@ -30,7 +34,7 @@ pub fn newer<'s>(one: Option<&'s str>, other: Option<&'s str>) -> Option<&'s str
 }
 
 impl State {
-    pub(super) fn of(sent: Sent, mut selections: Vec<Selection>) -> State {
+    pub(super) fn of((sent, memo): (Sent, Memo), mut selections: Vec<Selection>) -> State {
         let skipped = selections.len().saturating_sub(SELECTIONS);
         let chunks = selections
             .drain(skipped..)
@@ -38,6 +42,7 @@ impl State {
         State {
             sent,
             chunks: chunks.collect(),
+            memo,
         }
     }
 

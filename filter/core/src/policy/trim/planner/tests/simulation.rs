@@ -181,6 +181,7 @@ impl Worlds {
             limit: None,
             marks: self.tariff.marks,
             last: self.sent.as_ref(),
+            going: None,
             now_ms: turn.now_ms,
             margin_milli: self.tariff.margin_milli,
         });

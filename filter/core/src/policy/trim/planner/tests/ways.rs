@@ -42,6 +42,7 @@ fn ask<'a>(items: &'a [Item], anew: &'a [Anew<'a>], last: Option<&'a Sent>) -> A
         limit: None,
         marks: false,
         last,
+        going: None,
         now_ms: 1_000_000 + 60_000 * items.len() as u64,
         margin_milli: 0,
     }
@@ -325,6 +326,7 @@ proptest! {
             limit: Some(now_ms),
             marks: ours,
             last: Some(&sent),
+            going: None,
             now_ms,
             margin_milli,
         });
