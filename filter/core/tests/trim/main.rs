@@ -12,6 +12,7 @@
 
 mod conversation;
 mod costs;
+mod large;
 mod rules;
 mod schema;
 mod scribe;
