@@ -34,16 +34,19 @@ enum Case {
     /// No filter of ours, but the least that one costs.
     Floor(Floor),
     NoCallout,
+    /// No callout, and the past of conversations is trimmed.
+    Trimming,
     Miss,
     Hit,
 }
 
 impl Case {
-    const ALL: [Case; 6] = [
+    const ALL: [Case; 7] = [
         Case::Bare,
         Case::Floor(Floor::Reads),
         Case::Floor(Floor::Acts),
         Case::NoCallout,
+        Case::Trimming,
         Case::Miss,
         Case::Hit,
     ];
@@ -54,6 +57,7 @@ impl Case {
             Case::Floor(Floor::Reads) => "floor: a filter that only reads",
             Case::Floor(Floor::Acts) => "floor: that and our effects, computing nothing",
             Case::NoCallout => "no callout",
+            Case::Trimming => "trimming, no callout",
             Case::Miss => "cache miss",
             Case::Hit => "cache hit",
         }
@@ -63,7 +67,7 @@ impl Case {
     /// so that the filter's memory of token counts is neither cold nor all that is needed.
     fn novelty(self) -> Novelty {
         match self {
-            Case::Bare | Case::Floor(_) | Case::NoCallout => Novelty::NewEvery(3),
+            Case::Bare | Case::Floor(_) | Case::NoCallout | Case::Trimming => Novelty::NewEvery(3),
             Case::Miss => Novelty::New,
             Case::Hit => Novelty::Known,
         }
@@ -76,7 +80,7 @@ impl Case {
             (Case::NoCallout, Shape::Long) => Some(0.45),
             (Case::NoCallout, Shape::Turns) => Some(0.40),
             (Case::Hit, _) => Some(0.50),
-            (Case::Bare | Case::Floor(_) | Case::Miss, _) => None,
+            (Case::Bare | Case::Floor(_) | Case::Trimming | Case::Miss, _) => None,
         }
     }
 }
@@ -87,6 +91,7 @@ struct Rig {
     reads: Envoy,
     acts: Envoy,
     plain: Envoy,
+    trimming: Envoy,
     cached: Envoy,
     sidecar: Sidecar,
     upstream: Canned,
@@ -114,6 +119,7 @@ impl Rig {
             reads: with("floor-reads", Some(json!({})), Some(Floor::Reads)).await?,
             acts: with("floor-acts", Some(json!({})), Some(Floor::Acts)).await?,
             plain: with("no-callout", Some(plain_config()), None).await?,
+            trimming: with("trimming", Some(trimming_config()), None).await?,
             cached: with("cached", Some(cached_config()), None).await?,
             sidecar,
             upstream,
@@ -127,6 +133,7 @@ impl Rig {
             Case::Floor(Floor::Reads) => &self.reads,
             Case::Floor(Floor::Acts) => &self.acts,
             Case::NoCallout => &self.plain,
+            Case::Trimming => &self.trimming,
             Case::Miss | Case::Hit => &self.cached,
         }
     }
@@ -143,7 +150,15 @@ fn plain_config() -> Value {
     plain
 }
 
-/// The same with a budget and the exact cache, in one callout.
+/// The same with a past of which some four of nineteen exchanges stay.
+fn trimming_config() -> Value {
+    let mut trimming = plain_config();
+    let history = json!({"keep": "relevant", "tokens": 800});
+    merge(&mut trimming, json!({"trim": {"history": history}}));
+    trimming
+}
+
+/// The plain one with a budget and the exact cache, in one callout.
 fn cached_config() -> Value {
     let mut cached = plain_config();
     let budget =
@@ -171,11 +186,19 @@ pub(crate) async fn measure(args: &Args) -> anyhow::Result<Vec<Row>> {
     }
     if wanted("latency") {
         rows.extend(latencies(&rig, args).await?);
+        rows.extend(trimming_latencies(&rig, args).await?);
     }
     if wanted("memory") {
         rows.extend(memory(&rig).await?);
     }
-    for envoy in [&rig.bare, &rig.reads, &rig.acts, &rig.plain, &rig.cached] {
+    for envoy in [
+        &rig.bare,
+        &rig.reads,
+        &rig.acts,
+        &rig.plain,
+        &rig.trimming,
+        &rig.cached,
+    ] {
         envoy.check_no_trap().await?;
     }
     Ok(rows)
@@ -240,7 +263,27 @@ async fn throughput(rig: &Rig, shape: Shape, args: &Args) -> anyhow::Result<Vec<
             ));
         }
     }
+    let of = |case: Case| runs.iter().find(|run| run.case == case);
+    if let (Some(plain), Some(trimming)) = (of(Case::NoCallout), of(Case::Trimming)) {
+        let name = format!("{} · trimming ÷ the same without", shape.name());
+        let rates = median(&trimming.rates) / median(&plain.rates);
+        rows.push(Row::higher(name.clone(), rates, "share"));
+        let costs = median(&plain.costs) / median(&trimming.costs);
+        let name = format!("{name}, by Envoy's processor time");
+        rows.push(Row::higher(name, costs, "share"));
+        if shape == Shape::Turns {
+            check_trims(&rig.trimming).await?;
+        }
+    }
     Ok(rows)
+}
+
+/// What is called trimming has to leave something out.
+async fn check_trims(envoy: &Envoy) -> anyhow::Result<()> {
+    if envoy.metrics().await?.sum("sluice.trimmed_tokens", &[]) == 0 {
+        bail!("trimming: nothing was left out of any request");
+    }
+    Ok(())
 }
 
 async fn one(
@@ -308,10 +351,53 @@ async fn latencies(rig: &Rig, args: &Args) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// One VM over 200,000 requests of all sizes: every second one is new, the rest are hits.
+/// Conversations of twenty turns, trimmed and by the same filter without trimming.
+async fn trimming_latencies(rig: &Rig, args: &Args) -> anyhow::Result<Vec<Row>> {
+    const CASES: [Case; 3] = [Case::Bare, Case::NoCallout, Case::Trimming];
+    let mut targets: Vec<Target> = Vec::new();
+    for case in CASES {
+        let prompts = Prompts::new(Shape::Turns, case.novelty())?;
+        targets.push((rig.envoy(case).address(), Arc::new(prompts)));
+    }
+    eprintln!(
+        "latency of 20 turns: {} s at 100 requests/s each",
+        args.latency
+    );
+    let load = (100, Duration::from_secs(args.latency));
+    let seen = tokio::task::spawn_blocking(move || latency::measure(&targets, load)).await??;
+    check_trims(&rig.trimming).await?;
+    let mut rows = Vec::new();
+    for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
+        let of = |at: usize| quantile(seen.get(at).map_or(&[], |seen| &seen.times), share);
+        let (bare, plain, trimming) = (of(0), of(1), of(2));
+        let row = |what: &str, value| {
+            Row::lower(
+                format!("latency of 20 turns at 100/s · {what} {name}"),
+                value,
+                "ms",
+            )
+        };
+        rows.push(row("no callout", plain));
+        rows.push(row("trimming", trimming));
+        rows.push(row("added by no callout", plain - bare));
+        rows.push(row("added by trimming to that", trimming - plain));
+        let times = Row::lower(
+            format!("latency of 20 turns at 100/s · trimming ÷ the same without, {name}"),
+            trimming / plain,
+            "times",
+        );
+        rows.push(times);
+    }
+    Ok(rows)
+}
+
+/// One VM over 200,000 requests of all sizes: every second one is new, the rest are hits, and what is
+/// no hit is trimmed, so that all that the filter remembers is filled.
 async fn memory(rig: &Rig) -> anyhow::Result<Vec<Row>> {
     let at = (rig.upstream.address(), rig.sidecar.address());
-    let filter = (Some(cached_config()), None);
+    let mut config = cached_config();
+    merge(&mut config, json!({"trim": trimming_config()["trim"]}));
+    let filter = (Some(config), None);
     let envoy = start("memory", filter, at, rig.dir.path()).await?;
     let prompts = Arc::new(Prompts::mixed(&Shape::ALL, Novelty::NewEvery(2))?);
     let first = vm_megabytes(&envoy).await?;

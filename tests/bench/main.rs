@@ -34,7 +34,7 @@ struct Args {
     #[arg(long, default_value = "")]
     only: String,
     /// Only cases whose name contains this, beside bare Envoy: floor, no callout, cache miss, cache
-    /// hit. Of `trim`: gpt-4o, gpt-4.1, claude, …
+    /// hit, trimming. Of `trim`: gpt-4o, gpt-4.1, claude, …
     #[arg(long, default_value = "")]
     case: String,
 }
