@@ -189,7 +189,10 @@ pub(crate) async fn measure(args: &Args) -> anyhow::Result<Vec<Row>> {
         rows.extend(trimming_latencies(&rig, args).await?);
     }
     if wanted("memory") {
-        rows.extend(memory(&rig).await?);
+        rows.extend(memory(&rig, "VM memory", cached_config()).await?);
+        let mut trimming = cached_config();
+        merge(&mut trimming, json!({"trim": trimming_config()["trim"]}));
+        rows.extend(memory(&rig, "VM memory, trimming", trimming).await?);
     }
     for envoy in [
         &rig.bare,
@@ -391,14 +394,11 @@ async fn trimming_latencies(rig: &Rig, args: &Args) -> anyhow::Result<Vec<Row>> 
     Ok(rows)
 }
 
-/// One VM over 200,000 requests of all sizes: every second one is new, the rest are hits, and what is
-/// no hit is trimmed, so that all that the filter remembers is filled.
-async fn memory(rig: &Rig) -> anyhow::Result<Vec<Row>> {
+/// One VM over 200,000 requests of all sizes: every second one is new, the rest are hits.
+async fn memory(rig: &Rig, name: &str, config: Value) -> anyhow::Result<Vec<Row>> {
     let at = (rig.upstream.address(), rig.sidecar.address());
-    let mut config = cached_config();
-    merge(&mut config, json!({"trim": trimming_config()["trim"]}));
-    let filter = (Some(config), None);
-    let envoy = start("memory", filter, at, rig.dir.path()).await?;
+    let place = name.replace([' ', ','], "-");
+    let envoy = start(&place, (Some(config), None), at, rig.dir.path()).await?;
     let prompts = Arc::new(Prompts::mixed(&Shape::ALL, Novelty::NewEvery(2))?);
     let first = vm_megabytes(&envoy).await?;
     let resident = footprint::resident_bytes(envoy.id())?;
@@ -420,15 +420,19 @@ async fn memory(rig: &Rig) -> anyhow::Result<Vec<Row>> {
     let grown = footprint::resident_bytes(envoy.id())? as f64 - resident as f64;
     envoy.check_no_trap().await?;
     Ok(vec![
-        Row::lower("VM memory · at start", first, "MB").target(48.0),
-        Row::lower("VM memory · after 200,000 requests", last, "MB").target(48.0),
+        Row::lower(format!("{name} · at start"), first, "MB").target(48.0),
+        Row::lower(format!("{name} · after 200,000 requests"), last, "MB").target(48.0),
         Row::lower(
-            "VM memory · growth from 20,000 to 200,000",
+            format!("{name} · growth from 20,000 to 200,000"),
             last - warm,
             "MB",
         )
         .target(1.049),
-        Row::lower("Envoy resident · growth over 200,000", grown / 1e6, "MB"),
+        Row::lower(
+            format!("{name} · Envoy resident, growth over 200,000"),
+            grown / 1e6,
+            "MB",
+        ),
     ])
 }
 
