@@ -33,6 +33,8 @@ cargo xtask COMMAND
                    (cargo xtask bench --list shows the names)
                      --quick            short runs, to see that it works: no figures to quote
                      --only PART        only the parts whose name contains this
+  train-router     fit the learned part of the routing score to the recorded prompts of
+                   SLUICE_ROUTER_DATA (default: ../shared/data) and write its weights
   setup [PIECE…]   install what the other commands need, which they also do by themselves
                    (cargo xtask setup --list shows the pieces)
 
@@ -95,6 +97,10 @@ fn dispatch(mut args: Vec<OsString>) -> Result<ExitCode> {
             }
         }
         "bench" => bench::run(&workspace, &options)?,
+        "train-router" => {
+            options.no_names(command)?;
+            run::show(&mut bench::router::example(&workspace, "train"))?;
+        }
         "setup" => setup::run(&workspace, &options)?,
         other => bail!("no command '{other}'; cargo xtask --help lists them"),
     }

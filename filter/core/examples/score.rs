@@ -1,4 +1,4 @@
-//! Scores prompts: `{id, prompt}` lines in, `{id, score, tier, reasons}` lines out.
+//! Scores prompts: `{id, prompt}` lines in, `{id, score, tier, confidence, reasons}` lines out.
 use std::io::{BufRead as _, Write as _};
 
 use sluice_core::policy::route::{THRESHOLDS, pick, score_prompt};
@@ -21,7 +21,8 @@ fn main() -> std::io::Result<()> {
             .map(|(rule, weight)| (rule.to_owned(), weight.into()))
             .collect();
         let row = serde_json::json!({
-            "id": id, "score": score.value, "tier": tier, "reasons": reasons,
+            "id": id, "score": score.value, "tier": tier, "confidence": score.confidence,
+            "reasons": reasons,
         });
         writeln!(out, "{row}")?;
     }

@@ -14,8 +14,10 @@ use crate::config;
 #[derive(clap::Args)]
 #[command(
     long_about = "Score prompts by the filter's own code: lines `{\"id\": …, \"prompt\": …}` in, \
-                  lines `{\"id\": …, \"score\": …, \"tier\": …}` out. Tiers are small (below 0.3), \
-                  medium (below 0.7) and large, or those of --config.",
+                  lines `{\"id\": …, \"score\": …, \"tier\": …, \"confidence\": …}` out. Tiers are small \
+                  (below 0.3), medium (below 0.7) and large, or those of --config. The confidence is \
+                  how familiar the prompt is to the learned part of the score, in [0, 1]; at 0 its \
+                  rules decided alone.",
     after_help = "Examples:\n  echo '{\"id\": 1, \"prompt\": \"Hello!\"}' | sluice score\n  \
                   sluice score --config sluice.yaml < prompts.jsonl"
 )]
@@ -36,6 +38,7 @@ struct Scored<'a> {
     id: Value,
     score: f64,
     tier: &'a str,
+    confidence: f64,
 }
 
 /// Tiers, smallest first, and the scores below which a prompt goes to each but the last.
@@ -93,18 +96,23 @@ fn score(lines: impl BufRead, mut out: impl Write, tiers: &Tiers) -> anyhow::Res
         }
         let Line { id, prompt } = serde_json::from_str(&line)
             .with_context(|| format!("line {number}: expected {{\"id\": …, \"prompt\": …}}"))?;
-        let score = score_prompt(&prompt).value;
+        let score = score_prompt(&prompt);
         let scored = Scored {
             id,
-            // Single precision printed as double would show digits that mean nothing.
-            score: (f64::from(score) * 1e6).round() / 1e6,
-            tier: tiers.of_score(score),
+            score: shown(score.value),
+            tier: tiers.of_score(score.value),
+            confidence: shown(score.confidence),
         };
         serde_json::to_writer(&mut out, &scored)?;
         out.write_all(b"\n")?;
     }
     out.flush()?;
     Ok(())
+}
+
+/// Single precision printed as double would show digits that mean nothing.
+fn shown(value: f32) -> f64 {
+    (f64::from(value) * 1e6).round() / 1e6
 }
 
 #[cfg(test)]
@@ -136,6 +144,11 @@ mod tests {
         assert_eq!(out[1]["id"], "b");
         let (easy, hard) = (out[0]["score"].as_f64(), out[1]["score"].as_f64());
         assert!(easy < hard && hard <= Some(1.0), "{easy:?} {hard:?}");
+        let confidence = [&out[0], &out[1]].map(|line| line["confidence"].as_f64().unwrap());
+        assert!(
+            confidence[0] < confidence[1] && confidence[1] < 1.0,
+            "{confidence:?}"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod cache;
 mod core;
-mod router;
+pub(crate) mod router;
 mod table;
 mod trim;
 

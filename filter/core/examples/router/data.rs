@@ -1,5 +1,6 @@
 //! Recorded prompts that two models answered, where they are present.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Error, Result};
 use std::path::PathBuf;
@@ -9,11 +10,23 @@ use serde::Deserialize;
 /// The strong model that most sets have, beside one weak model.
 const MIXED: &str = "gpt-4-1106-preview";
 
+/// Name of the set that [`mix`] makes.
+pub(crate) const MIX: &str = "mix";
+
+/// Sets whose licence lets weights that are shipped be trained on them.
+const TRAINED_ON: [&str; 3] = ["routellm_mmlu", "routellm_gsm8k", "uiuc_llmrouter"];
+
+/// A set of more domains is one benchmark in many subjects.
+const MOST_BENCHMARKS: usize = 20;
+
 /// A prompt and how well the models did.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Prompt {
     /// Benchmark, or the subject of one that has many.
     pub(crate) domain: String,
+    /// Of one benchmark are the subjects that it has.
+    #[serde(skip)]
+    pub(crate) benchmark: String,
     pub(crate) prompt: String,
     pub(crate) strong_model: String,
     /// None: not recorded.
@@ -31,6 +44,22 @@ impl Prompt {
     /// Quality of the strong model's answer, and of the weak one's.
     pub(crate) fn qualities(&self) -> (f64, f64) {
         (self.strong.unwrap_or(0.0), self.weak.unwrap_or(0.0))
+    }
+}
+
+impl Set {
+    /// Whether weights that are shipped may be trained on it.
+    pub(crate) fn trains(&self) -> bool {
+        TRAINED_ON.contains(&self.name.as_str())
+    }
+
+    /// The prompts of each benchmark in it.
+    pub(crate) fn benchmarks(&self) -> BTreeMap<&str, Vec<&Prompt>> {
+        let mut all: BTreeMap<&str, Vec<&Prompt>> = BTreeMap::new();
+        for prompt in &self.prompts {
+            all.entry(&prompt.benchmark).or_default().push(prompt);
+        }
+        all
     }
 }
 
@@ -70,7 +99,7 @@ pub(crate) fn mix(sets: &[Set]) -> Set {
     let prompts = sets.iter().flat_map(|set| &set.prompts);
     let prompts = prompts.filter(|prompt| prompt.strong_model == MIXED);
     Set {
-        name: "mix".to_owned(),
+        name: MIX.to_owned(),
         prompts: prompts.cloned().collect(),
     }
 }
@@ -86,6 +115,14 @@ fn read(path: &PathBuf) -> Result<Set> {
         }
     }
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let domains: BTreeSet<_> = prompts.iter().map(|row| row.domain.clone()).collect();
+    for row in &mut prompts {
+        row.benchmark = if domains.len() > MOST_BENCHMARKS {
+            name.rsplit('_').next().unwrap_or_default().to_owned()
+        } else {
+            row.domain.clone()
+        };
+    }
     Ok(Set {
         name: name.into_owned(),
         prompts,

@@ -13,6 +13,16 @@ pub(crate) struct Aims {
     pub(crate) weak95: Option<f64>,
 }
 
+impl Aims {
+    pub(crate) fn new(apgr: f64, weak95: f64) -> Aims {
+        Aims {
+            apgr: Some(apgr),
+            weak95: Some(weak95),
+            low: None,
+        }
+    }
+}
+
 /// What was measured.
 pub(crate) struct Report {
     /// Times that prompts are drawn anew for an interval.

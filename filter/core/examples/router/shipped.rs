@@ -1,23 +1,28 @@
-//! The score as it is shipped, beside a constant, the prompt's length and an oracle; the tiers that
-//! prompts fall into at the shipped thresholds, and what quality that leaves.
+//! The score as it is shipped, beside its rules alone, a constant, the prompt's length and an oracle;
+//! the tiers that prompts fall into at the shipped thresholds, and what quality that leaves.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
+use sluice_core::policy::route::learned::Model;
 use sluice_core::policy::route::quality::Graded;
-use sluice_core::policy::route::{THRESHOLDS, pick, score_prompt};
+use sluice_core::policy::route::{THRESHOLDS, pick, score_prompt, score_prompt_by};
 
-use crate::data::{Prompt, Set};
+use crate::data::{MIX, Prompt, Set};
 use crate::report::{Aims, Report};
 
-/// A set of more is one benchmark in many subjects, which are not told apart.
-const MOST_DOMAINS: usize = 20;
+/// A model that knows nothing leaves the rules.
+static RULES: LazyLock<Model> = LazyLock::new(Model::empty);
 
 /// How a prompt is scored.
-type Score = fn(&Prompt) -> f64;
+pub(crate) type Score = fn(&Prompt) -> f64;
 
 const SHIPPED: (&str, Score) = ("sluice score", |row| score_prompt(&row.prompt).value.into());
-const LENGTH: (&str, Score) = ("prompt length", |row| row.prompt.len() as f64);
-const BASELINES: [(&str, Score); 3] = [
+pub(crate) const LENGTH: (&str, Score) = ("prompt length", |row| row.prompt.len() as f64);
+const BASELINES: [(&str, Score); 4] = [
+    ("rules alone", |row| {
+        score_prompt_by(&RULES, &row.prompt).value.into()
+    }),
     ("constant", |_| 0.5),
     LENGTH,
     ("oracle", |row| row.qualities().0 - row.qualities().1),
@@ -25,7 +30,7 @@ const BASELINES: [(&str, Score); 3] = [
 
 pub(crate) fn graded<'a>(
     prompts: impl IntoIterator<Item = &'a Prompt>,
-    score: Score,
+    score: impl Fn(&Prompt) -> f64,
 ) -> Vec<Graded> {
     let graded = |prompt: &Prompt| {
         let (strong, weak) = prompt.qualities();
@@ -38,28 +43,31 @@ pub(crate) fn graded<'a>(
     prompts.into_iter().map(graded).collect()
 }
 
-/// The prompts of each benchmark in a set, where it has several.
-pub(crate) fn benchmarks(set: &Set) -> BTreeMap<&str, Vec<&Prompt>> {
-    let mut domains: BTreeMap<&str, Vec<&Prompt>> = BTreeMap::new();
-    for prompt in &set.prompts {
-        domains.entry(&prompt.domain).or_default().push(prompt);
+/// The benchmarks of a set that has several.
+fn several(set: &Set) -> BTreeMap<&str, Vec<&Prompt>> {
+    let mut benchmarks = set.benchmarks();
+    // Those of the mix stand in its sets.
+    if benchmarks.len() == 1 || set.name == MIX {
+        benchmarks.clear();
     }
-    if domains.len() == 1 || domains.len() > MOST_DOMAINS {
-        domains.clear();
-    }
-    domains
+    benchmarks
 }
 
 pub(crate) fn measure(sets: &[Set], report: &mut Report) {
     for set in sets {
-        report.part(&set.name);
+        let seen = if set.trains() {
+            ", which the model was trained on"
+        } else {
+            ""
+        };
+        report.part(&format!("{}{seen}", set.name));
         for (name, score) in std::iter::once(SHIPPED).chain(BASELINES) {
             let case = format!("{} · {name}", set.name);
             report.case(&case, graded(&set.prompts, score), Aims::default());
         }
-        for (domain, prompts) in benchmarks(set) {
+        for (benchmark, prompts) in several(set) {
             for (name, score) in [SHIPPED, LENGTH] {
-                let case = format!("{} · {domain} · {name}", set.name);
+                let case = format!("{} · {benchmark} · {name}", set.name);
                 report.case(
                     &case,
                     graded(prompts.iter().copied(), score),
@@ -105,8 +113,8 @@ fn tiers(sets: &[Set], report: &mut Report) {
     };
     for set in sets {
         line(&set.name, &set.prompts.iter().collect::<Vec<_>>());
-        for (domain, prompts) in benchmarks(set) {
-            line(&format!("{} · {domain}", set.name), &prompts);
+        for (benchmark, prompts) in several(set) {
+            line(&format!("{} · {benchmark}", set.name), &prompts);
         }
     }
 }

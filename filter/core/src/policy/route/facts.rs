@@ -2,7 +2,7 @@
 
 use super::lexicon::Lexicon;
 use super::rule::Hits;
-use super::scan::{Scan, head};
+use super::scan::{Grams, Scan, head};
 use crate::formats::{Part, Request, Role};
 
 /// Bytes read of the last user turn: its beginning (the task mostly stands there) and, of what
@@ -19,12 +19,27 @@ pub(super) struct Facts {
     /// Bytes of the last user turn in all, read or not.
     pub(super) bytes: f32,
     pub(super) words: f32,
+    /// In words that are no numbers.
+    pub(super) letters: f32,
+    /// Words of more than eight letters.
+    pub(super) long_words: f32,
+    /// Words that begin with a capital.
+    pub(super) capitals: f32,
+    pub(super) lines: f32,
+    pub(super) commas: f32,
+    pub(super) quotes: f32,
+    /// `__`, where a word is to be filled in.
+    pub(super) blanks: f32,
+    pub(super) brackets: f32,
     pub(super) numbers: f32,
     pub(super) sentences: f32,
     pub(super) questions: f32,
     pub(super) list_items: f32,
     /// Lines that begin `A.`, `B)`, `(C)`.
     pub(super) options: f32,
+    /// Words and numbers before the first of them.
+    pub(super) before_options: f32,
+    pub(super) numbers_before_options: f32,
     /// `$5`, `20%`.
     pub(super) amounts: f32,
     /// `=`, `+`, `<`, `∑`, …
@@ -50,8 +65,12 @@ pub(super) struct Facts {
 }
 
 /// Reads the window of a request. Hits of the system prompt count like those of the user turn.
-pub(super) fn of_request(request: &Request<'_>, lexicon: &Lexicon) -> (Facts, Hits) {
-    let mut scan = Scan::new(lexicon);
+pub(super) fn of_request<G: Grams>(
+    request: &Request<'_>,
+    lexicon: &Lexicon,
+    grams: G,
+) -> (Facts, Hits, G) {
+    let mut scan = Scan::new(lexicon, grams);
     let user = request.last_user();
     let texts: Vec<&str> = user
         .iter()
@@ -87,14 +106,14 @@ pub(super) fn of_request(request: &Request<'_>, lexicon: &Lexicon) -> (Facts, Hi
             }
         }
     }
-    (facts, scan.hits)
+    (facts, scan.hits, scan.grams)
 }
 
 /// Reads the window of a bare prompt.
-pub(super) fn of_prompt(prompt: &str, lexicon: &Lexicon) -> (Facts, Hits) {
-    let mut scan = Scan::new(lexicon);
+pub(super) fn of_prompt<G: Grams>(prompt: &str, lexicon: &Lexicon, grams: G) -> (Facts, Hits, G) {
+    let mut scan = Scan::new(lexicon, grams);
     scan.window(&[prompt], false);
     scan.facts.turns = 1.0;
     scan.facts.history_bytes = prompt.len() as f32;
-    (scan.facts, scan.hits)
+    (scan.facts, scan.hits, scan.grams)
 }

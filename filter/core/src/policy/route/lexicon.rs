@@ -18,6 +18,9 @@ pub(super) struct WordHash(u32);
 impl WordHash {
     pub(super) const EMPTY: WordHash = WordHash(0x811c_9dc5);
 
+    /// Stands for every number.
+    pub(super) const NUMBER: WordHash = WordHash(0x0030_0030);
+
     /// With one more letter, which is lower case already.
     #[inline]
     pub(super) fn with(self, letter: u32) -> WordHash {
@@ -28,6 +31,16 @@ impl WordHash {
     #[inline]
     pub(super) fn pair(self, next: WordHash) -> WordHash {
         WordHash(self.0.rotate_left(7).wrapping_mul(0x9E37_79B1) ^ next.0)
+    }
+
+    /// The hash itself.
+    pub(super) fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// A gram by its hash.
+    pub(super) fn of_bits(bits: u32) -> WordHash {
+        WordHash(bits)
     }
 
     /// Place in the sieve, and the bit there. Taken from other bits than the slot is.

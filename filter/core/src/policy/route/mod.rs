@@ -1,6 +1,7 @@
 //! How hard a request is, in [0, 1], and which tier that makes it.
 
 mod facts;
+pub mod learned;
 mod lexicon;
 pub mod quality;
 mod rule;
@@ -8,6 +9,7 @@ mod rules;
 mod scan;
 
 use facts::Facts;
+use learned::{MODEL, Model, Weigh};
 use lexicon::LEXICON;
 use rule::{Hits, Rule};
 
@@ -34,21 +36,35 @@ const NOTHING: f32 = -2.4;
 pub struct Score {
     /// 0 is trivial, 1 is as hard as it gets.
     pub value: f32,
-    /// What each rule added to the logit, in the order of the registry.
-    pub reasons: [(&'static str, f32); RULES.len()],
+    /// How familiar the text is to the learned part of the score, in [0, 1]; at 0 the rules decide
+    /// alone.
+    pub confidence: f32,
+    /// What each rule added to the logit, in the order of the registry, and what was learned.
+    pub reasons: [(&'static str, f32); RULES.len() + 1],
+}
+
+/// What the rules make of a text: their logit, and what each added.
+fn rules_logit(facts: &Facts, hits: &Hits) -> (f32, [f32; RULES.len()]) {
+    let mut weights = [0.0; RULES.len()];
+    let mut logit = NOTHING;
+    for (at, (weight, (_, rule))) in weights.iter_mut().zip(RULES).enumerate() {
+        *weight = rule.weigh(facts, hits.of(at));
+        logit += *weight;
+    }
+    (logit, weights)
 }
 
 impl Score {
-    fn of(facts: &Facts, hits: &Hits) -> Score {
-        let mut reasons = [("", 0.0); RULES.len()];
-        let mut logit = NOTHING;
-        for (at, (reason, (name, rule))) in reasons.iter_mut().zip(RULES).enumerate() {
-            let weight = rule.weigh(facts, hits.of(at));
+    fn of(model: &Model, (facts, hits, grams): &(Facts, Hits, Weigh<'_>)) -> Score {
+        let (logit, weights) = rules_logit(facts, hits);
+        let learned = model.learned((facts, hits), logit, grams);
+        let mut reasons = [("learned", learned.term); RULES.len() + 1];
+        for ((reason, (name, _)), weight) in reasons.iter_mut().zip(RULES).zip(weights) {
             *reason = (name, weight);
-            logit += weight;
         }
         Score {
-            value: 1.0 / (1.0 + (-logit).exp()),
+            value: 1.0 / (1.0 + (-logit - learned.term).exp()),
+            confidence: learned.confidence,
             reasons,
         }
     }
@@ -64,15 +80,20 @@ impl Score {
 /// prompt's beginning, and counts. Deterministic; the time it takes does not grow with the text.
 #[must_use]
 pub fn score(request: &Request<'_>) -> Score {
-    let (facts, hits) = facts::of_request(request, &LEXICON);
-    Score::of(&facts, &hits)
+    let model = &MODEL;
+    Score::of(model, &facts::of_request(request, &LEXICON, model.weigh()))
 }
 
 /// Scores a bare prompt as if it were a request's only message.
 #[must_use]
 pub fn score_prompt(prompt: &str) -> Score {
-    let (facts, hits) = facts::of_prompt(prompt, &LEXICON);
-    Score::of(&facts, &hits)
+    score_prompt_by(&MODEL, prompt)
+}
+
+/// The same with another model than the shipped one.
+#[must_use]
+pub fn score_prompt_by(model: &Model, prompt: &str) -> Score {
+    Score::of(model, &facts::of_prompt(prompt, &LEXICON, model.weigh()))
 }
 
 /// Upper bounds of the tiers but the last, when the config names none.

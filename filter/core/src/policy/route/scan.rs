@@ -4,6 +4,9 @@ use super::facts::{Facts, HEAD, TAIL};
 use super::lexicon::{Lexicon, WordHash};
 use super::rule::Hits;
 
+/// Letters of a word that is not long.
+const LONG: u32 = 8;
+
 /// The first `most` bytes, to a character's end.
 pub(super) fn head(text: &str, most: usize) -> &str {
     let mut end = most.min(text.len());
@@ -22,8 +25,15 @@ fn tail(text: &str, most: usize) -> &str {
     text.get(start..).unwrap_or("")
 }
 
-pub(super) struct Scan<'l> {
+/// Is told of every word, pair of words and pair of ideographs, beside the rules' own.
+pub(super) trait Grams {
+    /// One of them, however often it stood before.
+    fn see(&mut self, gram: WordHash);
+}
+
+pub(super) struct Scan<'l, G> {
     lexicon: &'l Lexicon,
+    pub(super) grams: G,
     pub(super) facts: Facts,
     pub(super) hits: Hits,
     state: State,
@@ -40,10 +50,11 @@ enum Line {
     Text,
 }
 
-impl<'l> Scan<'l> {
-    pub(super) fn new(lexicon: &'l Lexicon) -> Self {
+impl<'l, G: Grams> Scan<'l, G> {
+    pub(super) fn new(lexicon: &'l Lexicon, grams: G) -> Self {
         Scan {
             lexicon,
+            grams,
             facts: Facts::default(),
             hits: Hits::new(),
             state: State::default(),
@@ -192,7 +203,10 @@ impl<'l> Scan<'l> {
         let (facts, run) = (&mut self.facts, self.state.run);
         let start = matches!(self.state.line, Line::Start(_));
         match byte {
-            b'\n' => return self.state.line = Line::Start(0),
+            b'\n' => {
+                facts.lines += 1.0;
+                return self.state.line = Line::Start(0);
+            }
             b' ' | b'\t' => {
                 if let Line::Start(spaces) = &mut self.state.line {
                     if *spaces == 3 {
@@ -203,7 +217,17 @@ impl<'l> Scan<'l> {
                 return;
             }
             b'(' if start => return self.state.line = Line::Label,
-            b'.' | b')' | b':' if label => facts.options += 1.0,
+            b'.' | b')' | b':' if label => {
+                if facts.options == 0.0 {
+                    facts.before_options = facts.words + facts.numbers;
+                    facts.numbers_before_options = facts.numbers;
+                }
+                facts.options += 1.0;
+            }
+            b',' => facts.commas += 1.0,
+            b'"' if run == 1 => facts.quotes += 1.0,
+            b'_' if run == 2 => facts.blanks += 1.0,
+            b'(' => facts.brackets += 1.0,
             b'-' | b'*' if start && next == b' ' => facts.list_items += 1.0,
             b'.' | b'!' if !next.is_ascii_alphanumeric() && run == 1 => facts.sentences += 1.0,
             b'?' => facts.questions += 1.0,
@@ -241,6 +265,7 @@ impl<'l> Scan<'l> {
             if let Some(first) = first {
                 let pair = WordHash::EMPTY.with(first as u32).with(letter as u32);
                 self.lexicon.hit(pair, &mut self.hits);
+                self.grams.see(pair);
             }
             return;
         }
@@ -270,16 +295,25 @@ impl<'l> Scan<'l> {
         }
         if word.is_number() {
             self.facts.numbers += 1.0;
+            // Which number it is says nothing; that there is one does.
+            self.grams.see(WordHash::NUMBER);
+            self.grams.see(self.state.previous.pair(WordHash::NUMBER));
+            self.state.previous = WordHash::NUMBER;
         } else {
             self.facts.words += 1.0;
+            self.facts.letters += f32::from(word.letters.min(40) as u8);
+            self.facts.long_words += if word.letters > LONG { 1.0 } else { 0.0 };
+            self.facts.capitals += if word.capital { 1.0 } else { 0.0 };
             if word.joined {
                 self.facts.identifiers += 1.0;
             }
             self.lexicon.hit(word.hash, &mut self.hits);
             let phrase = self.state.previous.pair(word.hash);
             self.lexicon.hit(phrase, &mut self.hits);
+            self.grams.see(word.hash);
+            self.grams.see(phrase);
+            self.state.previous = word.hash;
         }
-        self.state.previous = word.hash;
     }
 }
 
@@ -328,6 +362,8 @@ struct Word {
     /// Has an underscore inside, or an upper-case letter after a lower-case one.
     joined: bool,
     last_lower: bool,
+    /// Begins with an upper-case letter of ASCII.
+    capital: bool,
 }
 
 impl Default for Word {
@@ -338,6 +374,7 @@ impl Default for Word {
             digits: 0,
             joined: false,
             last_lower: false,
+            capital: false,
         }
     }
 }
@@ -347,6 +384,7 @@ impl Word {
     fn push(&mut self, letter: u32, upper: bool) {
         self.hash = self.hash.with(letter);
         self.joined |= upper && self.last_lower;
+        self.capital |= upper && self.letters == 0;
         self.last_lower = !upper;
         self.letters += 1;
     }

@@ -134,13 +134,14 @@ fn json_escapes_are_read_as_what_they_stand_for() {
         .collect();
     assert_ne!(plain, ascii);
     for json in [&plain, &ascii] {
-        let (facts, hits) = facts::of_request(&request(&[json]), &LEXICON);
-        let (mut bare, bare_hits) = facts::of_prompt(text, &LEXICON);
+        let (facts, hits, grams) = facts::of_request(&request(&[json]), &LEXICON, MODEL.weigh());
+        let (mut bare, bare_hits, bare_grams) = facts::of_prompt(text, &LEXICON, MODEL.weigh());
         // Escapes take more bytes, and only that may differ.
         bare.bytes = facts.bytes;
         bare.history_bytes = facts.history_bytes;
         assert_eq!(format!("{facts:?}"), format!("{bare:?}"));
         assert_eq!(hits.0, bare_hits.0);
+        assert_eq!(format!("{grams:?}"), format!("{bare_grams:?}"));
     }
 }
 
