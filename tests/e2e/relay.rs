@@ -5,100 +5,37 @@
     reason = "what a test's helper cannot do fails the test"
 )]
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock};
-
 use serde_json::{Value, json};
 use sluice_tests::client::{Answer, Client};
+use sluice_tests::door::Door;
 use sluice_tests::provider::{FAULT_HEADER, Fault, Seen};
 use sluice_tests::requests::CHAT;
 use sluice_tests::stack::{Setup, Stack};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 /// Messages of [`long`]; what is left of them when it is trimmed are fewer.
 const MESSAGES: usize = 5;
-
-/// A listener on this machine whose place is known before Envoy's is: what comes there goes to Envoy.
-struct Door {
-    address: SocketAddr,
-    envoy: Arc<OnceLock<SocketAddr>>,
-    /// What came, by connection, as whoever reads the loopback sees it.
-    came: Arc<Mutex<Vec<Vec<u8>>>>,
-}
-
-impl Door {
-    async fn open() -> Door {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let envoy = Arc::new(OnceLock::new());
-        let to = envoy.clone();
-        let came: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
-        let all = came.clone();
-        tokio::spawn(async move {
-            while let Ok((from, _)) = listener.accept().await {
-                let Some(address) = to.get().copied() else {
-                    continue;
-                };
-                let number = all.lock().unwrap().len();
-                all.lock().unwrap().push(Vec::new());
-                tokio::spawn(pass(from, address, (all.clone(), number)));
-            }
-        });
-        Door {
-            address,
-            envoy,
-            came,
-        }
-    }
-}
-
-/// Passes a connection on, and keeps what came by it.
-async fn pass(
-    mut from: TcpStream,
-    address: SocketAddr,
-    (came, number): (Arc<Mutex<Vec<Vec<u8>>>>, usize),
-) -> std::io::Result<()> {
-    let mut to = TcpStream::connect(address).await?;
-    let (mut client, mut back) = from.split();
-    let (mut answers, mut envoy) = to.split();
-    let there = async {
-        let mut part = vec![0; 64 << 10];
-        loop {
-            let len = client.read(&mut part).await?;
-            if len == 0 {
-                return envoy.shutdown().await;
-            }
-            came.lock().unwrap()[number].extend_from_slice(&part[..len]);
-            envoy.write_all(&part[..len]).await?;
-        }
-    };
-    let here = tokio::io::copy(&mut answers, &mut back);
-    tokio::select! {
-        ended = there => ended,
-        ended = here => ended.map(drop),
-    }
-}
 
 async fn start(streams: &str) -> Stack {
     start_seen(streams).await.0
 }
 
-/// The same, and what comes to Envoy from the sidecar.
-async fn start_seen(streams: &str) -> (Stack, Arc<Mutex<Vec<Vec<u8>>>>) {
-    let door = Door::open().await;
+/// The same, and the way by which the sidecar goes to Envoy.
+async fn start_seen(streams: &str) -> (Stack, Door) {
+    let door = Door::open().await.unwrap();
     let stack = Stack::start(Setup::with(json!({
         "trim": {
             "mode": "on",
             "history": {"keep": "recent", "tokens": 20, "last": 0},
             "retry": {"cluster": "sluice_self", "streams": streams},
         },
-        "serve": {"relay": {"url": format!("http://{}", door.address)}},
+        "serve": {"relay": {"url": door.url()}},
     })))
     .await
     .unwrap();
-    door.envoy.set(stack.envoy().address()).unwrap();
-    (stack, door.came)
+    door.leads_to(stack.envoy().address()).unwrap();
+    (stack, door)
 }
 
 /// A client whose requests upstream refuses with fewer than so many messages.
@@ -281,11 +218,11 @@ async fn a_strangers_headers_open_no_way_to_the_sidecar_and_past_the_filter() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attempt_that_somebody_saw_and_says_again_is_a_strangers() {
-    let (stack, came) = start_seen("relay").await;
+    let (stack, door) = start_seen("relay").await;
     let client = refused_below(&stack, MESSAGES, Fault::default());
     let answer = client.post(CHAT.path, &long(true)).await.unwrap();
     is_untrimmed(&answer);
-    let attempts = came.lock().unwrap().clone();
+    let attempts = door.came();
     assert_eq!(attempts.len(), 2, "each has a connection of its own");
     for (number, attempt) in attempts.iter().enumerate() {
         let head = String::from_utf8_lossy(attempt);

@@ -4,6 +4,7 @@
 pub mod canned;
 pub mod client;
 pub mod conversations;
+pub mod door;
 pub mod envoy;
 pub mod figures;
 pub mod footprint;

@@ -12,6 +12,7 @@ mod history;
 mod levers;
 mod limits;
 mod retry;
+mod summaries;
 mod templates;
 
 use serde_json::{Value, json};
