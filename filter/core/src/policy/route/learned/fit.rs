@@ -263,16 +263,12 @@ impl Problem {
         weights
     }
 
-    /// The centred rows' transpose times values, one for each row.
+    /// The centred rows' transpose times values, one for each row. These sum to nothing, so the
+    /// rows need not be centred for it.
     fn transposed(&self, values: &[f64]) -> Vec<f64> {
         let mut sums = vec![0.0; self.means.len()];
-        let mut all = 0.0;
         for (row, &value) in self.rows.iter().zip(values) {
             row.add_to(&mut sums, value);
-            all += value;
-        }
-        for (sum, mean) in sums.iter_mut().zip(&self.means) {
-            *sum -= all * mean;
         }
         sums
     }
@@ -281,3 +277,6 @@ impl Problem {
 fn dot(one: &[f64], other: &[f64]) -> f64 {
     one.iter().zip(other).map(|(a, b)| a * b).sum()
 }
+
+#[cfg(test)]
+mod tests;
