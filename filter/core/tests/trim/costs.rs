@@ -8,6 +8,7 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 
 use crate::from_env;
+use crate::scribe::Scribe;
 use crate::turns::{Turn, Worker};
 
 /// Blocks before a mark among which what was written earlier is found (Anthropic, "Prompt caching").
@@ -21,6 +22,9 @@ struct Tariff {
     step: u64,
     read: u64,
     write: u64,
+    /// What the cheap model that writes digests takes for a token that it reads, and one that it writes;
+    /// the dear one takes fifty times that.
+    writer: (u64, u64),
 }
 
 const TARIFFS: [Tariff; 3] = [
@@ -31,6 +35,7 @@ const TARIFFS: [Tariff; 3] = [
         step: 1,
         read: 100,
         write: 1250,
+        writer: (50, 200),
     },
     Tariff {
         model: "priced",
@@ -39,6 +44,7 @@ const TARIFFS: [Tariff; 3] = [
         step: 32,
         read: 500,
         write: 1000,
+        writer: (20, 80),
     },
     Tariff {
         model: "plain",
@@ -47,6 +53,7 @@ const TARIFFS: [Tariff; 3] = [
         step: 1,
         read: 1000,
         write: 1000,
+        writer: (20, 80),
     },
 ];
 
@@ -166,8 +173,10 @@ fn blocks(worker: &mut Worker, turn: &Turn<'_>, body: &str) -> Vec<Block> {
 fn settings(rng: &mut Rng) -> String {
     let keep = ["recent", "relevant", "summary"][rng.usize(..3)];
     let tokens = [50, 300, 1000][rng.usize(..3)];
-    let summary = match keep {
-        "summary" => r#","summary":{"tokens":50}"#,
+    let summary = match (keep, rng.u8(..3)) {
+        ("summary", 0) => r#","summary":{"tokens":50}"#,
+        ("summary", 1) => r#","summary":{"tokens":90,"writer":"sidecar","model":"small"}"#,
+        ("summary", _) => r#","summary":{"tokens":90,"writer":"sidecar","model":"plain"}"#,
         _ => "",
     };
     let (last, first) = (rng.usize(..3), rng.usize(..2));
@@ -197,9 +206,9 @@ fn content(text: &str, mark: bool) -> Value {
     json!([block])
 }
 
-/// A conversation that grows by an exchange a turn; what it saved, in thousandths of a token, and
-/// whether marks of ours went out.
-fn pay(seed: u64) -> (u64, bool) {
+/// A conversation that grows by an exchange a turn; what it saved, in thousandths of a token, whether
+/// marks of ours went out, and how many turns went out with a text that a model wrote.
+fn pay(seed: u64) -> (u64, bool, u64) {
     let mut rng = Rng::with_seed(seed);
     let trim = settings(&mut rng);
     let tariff = &TARIFFS[rng.usize(..TARIFFS.len())];
@@ -211,7 +220,8 @@ fn pay(seed: u64) -> (u64, bool) {
     let (mut paid_for_nothing, mut paid) = (0, 0);
     let mut said: Vec<(&str, String)> = Vec::new();
     let mut state: Option<String> = None;
-    let mut own_marks = false;
+    let mut scribe = Scribe::default();
+    let (mut own_marks, mut with_text) = (false, 0);
     let mut now_ms = 1_700_000_000_000;
     let things = ["router", "invoice", "parcel", "lamp"];
     for at in 0..rng.usize(2..25) {
@@ -248,6 +258,7 @@ fn pay(seed: u64) -> (u64, bool) {
             }
         };
         let body = body.to_string();
+        let texts = scribe.tells(&mut rng);
         let turn = Turn {
             format,
             body: &body,
@@ -255,7 +266,7 @@ fn pay(seed: u64) -> (u64, bool) {
             limit: None,
             similarities: &[],
             state: state.as_deref(),
-            summaries: &[],
+            summaries: &texts,
             now_ms,
             scale_milli: 1000,
         };
@@ -273,6 +284,14 @@ fn pay(seed: u64) -> (u64, bool) {
         );
         paid_for_nothing += nothing.charge(tariff, &whole, moment);
         paid += planned.charge(tariff, &sent, moment);
+        if let Some(order) = &trimmed.order {
+            // Four bytes a token, what is said around it, and the longest text.
+            let prompt = order.text.len() as u64 / 4 + 250;
+            let written = prompt * tariff.writer.0 + u64::from(order.tokens) * tariff.writer.1;
+            paid += written * if order.model == "plain" { 50 } else { 1 };
+        }
+        scribe.takes(trimmed.order.as_ref());
+        with_text += u64::from(trimmed.texts.used);
         assert!(
             paid <= paid_for_nothing,
             "{} turn {at}, {:?} {:?}: {paid} of {paid_for_nothing}, {trim}",
@@ -284,23 +303,29 @@ fn pay(seed: u64) -> (u64, bool) {
         let answer = format!("The {thing} {at} is fine. ").repeat(rng.usize(1..10));
         said.push(("assistant", answer));
     }
-    (paid_for_nothing - paid, own_marks)
+    (paid_for_nothing - paid, own_marks, with_text)
 }
 
 #[test]
 fn whatever_is_set_and_however_the_provider_caches_no_turn_ends_dearer_than_doing_nothing() {
     let first = from_env("SLUICE_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..1 << 32));
     println!("SLUICE_FUZZ_SEED={first}");
-    let (mut saved, mut marked) = (0, 0);
+    let (mut saved, mut marked, mut written) = (0, 0, 0);
     for seed in (first..).take(150) {
         let told = catch_unwind(AssertUnwindSafe(|| pay(seed)));
-        let (saves, own_marks) = told.unwrap_or_else(|panic| {
+        let (saves, own_marks, with_text) = told.unwrap_or_else(|panic| {
             eprintln!("SLUICE_FUZZ_SEED={seed} failed");
             std::panic::resume_unwind(panic)
         });
         saved += saves;
         marked += u32::from(own_marks);
+        written += with_text;
     }
-    println!("{saved} saved, {marked} conversations with marks of ours");
-    assert!(saved > 0 && marked > 0, "{saved} {marked}");
+    println!(
+        "{saved} saved, {marked} conversations with marks of ours, {written} turns with a text"
+    );
+    assert!(
+        saved > 0 && marked > 0 && written > 0,
+        "{saved} {marked} {written}"
+    );
 }

@@ -381,7 +381,8 @@ fn pay(seed: u64) -> Came {
     let budget = [50, 300, 1000][rng.usize(..3)];
     let summary = match (keep, rng.u8(..3)) {
         ("summary", 0) => r#","summary":{"tokens":50}"#,
-        ("summary", _) => r#","summary":{"tokens":90,"writer":"sidecar","model":"small"}"#,
+        ("summary", 1) => r#","summary":{"tokens":90,"writer":"sidecar","model":"small"}"#,
+        ("summary", _) => r#","summary":{"tokens":90,"writer":"sidecar","model":"plain"}"#,
         _ => "",
     };
     let forgetful = rng.u8(..8) == 0;
@@ -436,9 +437,11 @@ fn pay(seed: u64) -> Came {
         paid_for_nothing += nothing.charge(&whole, (now_ms, forgets_ms));
         paid += planned.charge(&sent, (now_ms, forgets_ms));
         if let Some(order) = &trimmed.order {
-            // What is said around it, and the longest text; at the writer's price, which is a fiftieth.
+            // What is said around it, and the longest text; at the writer's price, of which that of the
+            // cheap one is a fiftieth.
             let prompt = order.text.len() as u64 / 4 + 250;
-            paid += prompt * 20 + u64::from(order.tokens) * 80;
+            let written = prompt * 20 + u64::from(order.tokens) * 80;
+            paid += written * if order.model == "plain" { 50 } else { 1 };
         }
         scribe.takes(trimmed.order.as_ref());
         came.ordered += u64::from(trimmed.order.is_some());
