@@ -88,17 +88,20 @@ pub(crate) struct NewText<'a> {
     pub(crate) key: Key,
     /// The text.
     pub(crate) text: Written,
-    /// Of those that are there, the one that stays.
+    /// Of those that are there, the one that stays before all others.
     pub(crate) beside: Option<&'a str>,
     /// How long it lives unless it is asked for.
     pub(crate) ttl_secs: u64,
 }
 
 impl NewText<'_> {
-    /// The texts of a conversation that had `old`: this one first.
+    /// The texts of a conversation that had `old`: this one first, then the one that it went on with
+    /// when this was ordered, then the newest of the others: it may go on with one of these by now.
     fn among(&self, old: &[Written]) -> Vec<Written> {
-        let stays = |one: &&Written| Some(one.id.as_str()) == self.beside && one.id != self.text.id;
-        let old = old.iter().filter(stays).cloned();
+        let old = old.iter().filter(|one| one.id != self.text.id);
+        let (beside, others): (Vec<_>, Vec<_>) =
+            old.partition(|one| Some(one.id.as_str()) == self.beside);
+        let old = beside.into_iter().chain(others).cloned();
         let all = std::iter::once(self.text.clone()).chain(old);
         all.take(limit::SUMMARIES).collect()
     }

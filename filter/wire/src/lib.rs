@@ -113,8 +113,9 @@ pub mod limit {
     pub const SUMMARY: usize = 8 * 1024;
     /// Bytes of such a text's name.
     pub const SUMMARY_ID: usize = 1024;
-    /// Such texts of one conversation: the one that it goes on with, and a newer one.
-    pub const SUMMARIES: usize = 2;
+    /// Such texts of one conversation: the one that it goes on with, a newer one, and one that came
+    /// while the newer was ordered.
+    pub const SUMMARIES: usize = 3;
     /// Bytes of the vectors that one request stores, keys included; those past it are not kept.
     pub const VECTORS: usize = 4 * 1024 * 1024;
     /// Tags of one answer; one that has more is not kept.

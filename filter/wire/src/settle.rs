@@ -59,7 +59,7 @@ pub struct Order {
     /// Names what the text stands for: the filter's own affair, [`crate::limit::SUMMARY_ID`] bytes at
     /// the most.
     pub id: String,
-    /// Of the texts that are there, the one that the conversation goes on with; others give way.
+    /// Of the texts that are there, the one that the conversation goes on with: others give way first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<String>,
     /// The model that is to write it, as the writer's endpoint knows it.

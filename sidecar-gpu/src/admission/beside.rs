@@ -93,6 +93,9 @@ async fn written(app: &App, conversation: Option<Key>) -> Vec<Written> {
         return Vec::new();
     };
     let texts = app.conversations.texts(conversation, app.clock.now_ms());
-    // That they could not be read is told by the reading of the state, which is beside it.
-    texts.await.unwrap_or_default()
+    let texts = texts.await;
+    if texts.is_err() {
+        app.metrics.conversation_read("error");
+    }
+    texts.unwrap_or_default()
 }

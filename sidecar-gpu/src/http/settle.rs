@@ -270,14 +270,16 @@ async fn book(app: &Arc<App>, mut items: Vec<Item>) -> Result<SettleReply, ApiEr
     items.retain(|_| claim.next() == Some(Claim::Book));
 
     // Before the ledger: others wait for these answers, and to keep one twice changes nothing.
-    join_all(items.iter().map(async |item| {
-        tokio::join!(keep(app, item, now_ms), tell_next_turn(app, item, now_ms))
+    let told = join_all(items.iter().map(async |item| {
+        let (_, told) = tokio::join!(keep(app, item, now_ms), tell_next_turn(app, item, now_ms));
+        told
     }))
     .await;
 
     let (mut settles, mut spends, mut behind) = (Vec::new(), Vec::new(), Vec::new());
-    for item in items {
-        behind.push((item.audit, item.order));
+    for (item, told) in items.into_iter().zip(told) {
+        // What an order costs is in what is told: it is not written where that is not.
+        behind.push((item.audit, item.order.filter(|_| told)));
         spends.push(Spend {
             id: item.id,
             at_ms: item.settle.record.at_ms,
@@ -380,21 +382,24 @@ async fn keep(app: &Arc<App>, item: &Item, now_ms: u64) {
 }
 
 /// Keeps what the next turn of an item's conversation is to be told.
-async fn tell_next_turn(app: &App, item: &Item, now_ms: u64) {
-    if let (Some(sent), Some(key)) = (&item.settle.sent, item.conversation) {
-        let turn = Turn {
-            key,
-            state: &sent.state,
-            at_ms: item.settle.record.at_ms,
-            ttl_secs: u64::from(sent.ttl_secs),
-        };
-        let told = app.conversations.tell(turn, now_ms).await;
-        app.metrics.conversation_written(match told {
-            Ok(true) => "stored",
-            Ok(false) => "overtaken",
-            Err(_) => "error",
-        });
-    }
+/// Whether it will be told.
+async fn tell_next_turn(app: &App, item: &Item, now_ms: u64) -> bool {
+    let (Some(sent), Some(key)) = (&item.settle.sent, item.conversation) else {
+        return false;
+    };
+    let turn = Turn {
+        key,
+        state: &sent.state,
+        at_ms: item.settle.record.at_ms,
+        ttl_secs: u64::from(sent.ttl_secs),
+    };
+    let told = app.conversations.tell(turn, now_ms).await;
+    app.metrics.conversation_written(match told {
+        Ok(true) => "stored",
+        Ok(false) => "overtaken",
+        Err(_) => "error",
+    });
+    told.unwrap_or(false)
 }
 
 /// An entry without content that lives so many seconds: fresh, stale beyond that, and kept beyond

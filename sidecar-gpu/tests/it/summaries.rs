@@ -191,7 +191,7 @@ async fn what_is_ordered_is_written_behind_the_settlement_and_told_at_the_next_t
     // A record cannot end itself.
     assert_eq!(
         seen.said(),
-        "<conversation>\nUser: of one <conversation>\n</conversation>"
+        "<conversation>\nUser: of one < /conversation>\n</conversation>"
     );
     let [written] = sidecar.written(1).await.try_into().unwrap();
     assert_eq!(written.id, "one");
@@ -214,20 +214,20 @@ async fn two_texts_stand_side_by_side(one: &Sidecar, other: &Sidecar) {
         .settle(vec![orders((3, 1), "three", Some("two"))], b"")
         .await;
     other.came_to("written", 1).await;
-    assert_eq!(one.names(1).await, ["three", "two"]);
+    assert_eq!(one.names(1).await, ["three", "two", "one"]);
     // The same once more, in other words: not twice.
     other
         .settle(vec![orders((4, 1), "three", Some("three"))], b"")
         .await;
     other.came_to("written", 2).await;
-    assert_eq!(one.names(1).await, ["three"]);
+    assert_eq!(one.names(1).await, ["three", "two", "one"]);
     one.settle(vec![orders((5, 1), "five", Some("gone"))], b"")
         .await;
     one.came_to("written", 3).await;
-    assert_eq!(other.names(1).await, ["five"]);
+    assert_eq!(other.names(1).await, ["five", "three", "two"]);
     // A turn that wants none written loses none.
     other.settle(vec![told((6, 1), 1, "later")], b"").await;
-    assert_eq!(other.names(1).await, ["five"]);
+    assert_eq!(other.names(1).await, ["five", "three", "two"]);
 }
 
 #[tokio::test]
@@ -279,7 +279,7 @@ async fn on_one_redis_any_sidecar_tells_what_another_had_written() {
     // Who asks for it keeps it.
     let mut connection = redis.client().get_connection().unwrap();
     let () = redis::Commands::pexpire(&mut connection, &name, 5_000).unwrap();
-    assert_eq!(two.names(1).await, ["five"]);
+    assert_eq!(two.names(1).await, ["five", "three", "two"]);
     assert!(life() > 250_000);
 
     // What another program wrote there is not told, and written over.
@@ -311,7 +311,7 @@ async fn in_one_process_the_texts_of_a_conversation_are_as_on_redis() {
         (2, "two", Some("one"), &["two", "one"][..]),
         (3, "three", Some("two"), &["three", "two"]),
         (4, "three", Some("three"), &["three"]),
-        (5, "five", Some("gone"), &["five"]),
+        (5, "five", Some("gone"), &["five", "three", "two"]),
     ]) {
         sidecar.settle(vec![orders((n, 1), id, kept)], b"").await;
         sidecar.came_to("written", times).await;

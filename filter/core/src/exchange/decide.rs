@@ -121,7 +121,13 @@ pub(super) fn decide(
 /// is sure to be.
 fn measure(facts: &mut Facts, request: &Request<'_>, vm: &mut Vm, exact: bool) {
     let plan = vm.plan.clone();
-    let put_in = facts.put_in(request, facts.route(&plan));
+    // A chunk is as long as it counts: by bytes only where nothing is counted.
+    let model = plan.model(&facts.model_asked).filter(|_| exact);
+    let encoding = model.and_then(|(_, model)| model.encoding);
+    let tokens = &vm.tokens;
+    let counted = |text: &str| tokens.count_text(encoding?, text);
+    let len = |text: &str| counted(text).unwrap_or(text.len() as u64);
+    let put_in = facts.put_in(request, facts.route(&plan), &len);
     facts.expected = expect(facts, request, (&put_in.whole, exact), vm);
     facts.reserve = match &put_in.at_most {
         Some(at_most) => expect(facts, request, (at_most, exact), vm),

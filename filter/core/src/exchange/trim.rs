@@ -113,7 +113,12 @@ impl Facts {
     }
 
     /// What is put into the prompt beside the client's messages.
-    pub(super) fn put_in(&self, request: &Request<'_>, route: &RoutePlan) -> PutIn {
+    pub(super) fn put_in(
+        &self,
+        request: &Request<'_>,
+        route: &RoutePlan,
+        len: &dyn Fn(&str) -> u64,
+    ) -> PutIn {
         if !self.trim.acts {
             return PutIn::default();
         }
@@ -126,7 +131,7 @@ impl Facts {
         let top_k = policy.filter(|_| route.trim.mode == Mode::On);
         let longest = found.as_ref().zip(top_k.and_then(|policy| policy.top_k));
         PutIn {
-            at_most: longest.and_then(|(found, most)| found.longest(most).map(and_template)),
+            at_most: longest.and_then(|(found, most)| found.longest(most, len).map(and_template)),
             whole: and_template(found.and_then(|it| it.whole().given).unwrap_or_default()),
         }
     }

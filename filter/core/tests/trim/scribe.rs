@@ -21,13 +21,15 @@ impl Scribe {
         self.texts.clone()
     }
 
-    /// As the sidecar does: the new one first, and the one that is gone on with.
+    /// As the sidecar does: the new one first, then the one that was gone on with, then others.
     fn keep(&mut self, order: &Order, text: String) {
-        let stays = |one: &Written| Some(&one.id) == order.kept.as_ref() && one.id != order.id;
-        self.texts.retain(stays);
+        self.texts.retain(|one| one.id != order.id);
+        // A stable sort: false comes first.
+        self.texts
+            .sort_by_key(|one| Some(&one.id) != order.kept.as_ref());
         let id = order.id.clone();
         self.texts.insert(0, Written { id, text });
-        assert!(self.texts.len() <= limit::SUMMARIES);
+        self.texts.truncate(limit::SUMMARIES);
     }
 
     /// A turn has ordered a text. Panics where the order is more than the sidecar takes.

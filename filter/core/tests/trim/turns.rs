@@ -450,6 +450,7 @@ fn pay(seed: u64) -> Came {
         // Where a text is lost the words that go on are others, and it is told that they may be dearer.
         let told_so = trimmed.unmet == Some(Unmet::Price);
         assert!(!told_so || came.lost > 0, "turn {at}");
+        assert!(forgetful || came.lost == 0, "turn {at}: nobody lost it");
         came.dearer |= told_so;
         assert!(
             paid <= paid_for_nothing || came.dearer,

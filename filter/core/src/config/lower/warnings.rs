@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Lower;
 use crate::config::plan::{Matcher, Model, RoutePlan};
-use crate::config::raw::{Mode, RouteKind};
+use crate::config::raw::{Keep, Mode, RouteKind};
 use crate::config::read::Config;
 
 impl Lower<'_> {
@@ -53,6 +53,15 @@ impl Lower<'_> {
             let history = plan.trim.history.as_ref();
             history.is_some_and(|history| history.writer.is_some())
         };
+        let extracts_nothing = |plan: &RoutePlan| {
+            let history = plan.trim.history.as_ref();
+            history.is_some_and(|it| it.writer.is_some() && it.keep != Keep::Summary)
+        };
+        if plans().any(extracts_nothing) {
+            self.warnings.push(
+                "trim.history.summary.writer: without `keep: summary` there are no digests, so none is written".into(),
+            );
+        }
         if !sidecar && plans().any(writes) {
             self.warnings.push(
                 "trim.history.summary.writer: there is no sidecar, so digests are extracts".into(),

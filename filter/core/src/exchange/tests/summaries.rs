@@ -46,7 +46,7 @@ fn a_text_is_ordered_with_the_settlement_and_used_with_the_next_choice() {
     assert_eq!(went.counted("trim_summary;result=used;"), 0);
     let told = told.unwrap();
     let order = told.order.unwrap();
-    assert_eq!((order.model.as_str(), order.tokens), ("gpt-4o-mini", 40));
+    assert_eq!((order.model.as_str(), order.tokens), ("gpt-4o-mini", 36));
     assert!(order.text.starts_with("User: Tell number 0 number 0"));
     assert!(order.text.len() <= limit::ORDER && order.id.len() <= limit::SUMMARY_ID);
     // What goes to the next turn says nothing of what was said.

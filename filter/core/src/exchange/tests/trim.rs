@@ -382,6 +382,17 @@ fn of_chunks_in_their_field_no_more_is_reserved_than_may_stay() {
         best[3] > 190,
         "what was left out is taken off once: {best:?}"
     );
+    // By tokens, not by bytes: white space is long and is little.
+    let odd = BODY.replace(
+        "\"zz\"",
+        &format!(
+            "\"sluice_context\":[\"{}\",\"{}\",\"a\"],\"zz\"",
+            " ".repeat(9_000),
+            "w7 ".repeat(900)
+        ),
+    );
+    let one = trim("on", r#","top_k":1"#);
+    assert!(charges(&one, &odd)[2] > 1_500, "{:?}", charges(&one, &odd));
     let six = trim("on", r#","top_k":6"#);
     assert_eq!(charges(&six, &all), whole);
     let dry = trim("dry", r#","top_k":2"#);

@@ -111,7 +111,8 @@ pub fn of_dropped(
 pub fn written(text: &str) -> Option<String> {
     let text = text
         .trim()
-        .replace("earlier_conversation", "earlier conversation");
+        .replace("earlier_conversation", "earlier conversation")
+        .replace("</", "< /");
     (!text.is_empty()).then(|| format!("{OPEN_WRITTEN}{text}\n{CLOSE}"))
 }
 

@@ -275,14 +275,14 @@ impl<'a> Found<'a> {
         chosen
     }
 
-    /// So many of the field's chunks, the longest, rendered: whichever are chosen have no more to say
-    /// than these. None where it has no more than that.
+    /// So many of the field's chunks, the longest by `len`, rendered: whichever are chosen have no
+    /// more to say than these. None where it has no more than that.
     #[must_use]
-    pub fn longest(&self, most: usize) -> Option<String> {
+    pub fn longest(&self, most: usize, len: &dyn Fn(&str) -> u64) -> Option<String> {
         let given = self.given().filter(|it| it.chunks.len() > most)?;
         let mut pick = Pick::all(given);
-        let len = |at: &usize| given.chunks.get(*at).map(|chunk| chunk.text.len());
-        pick.ranked.sort_by_key(|at| Reverse(len(at)));
+        let len = |at: &usize| given.chunks.get(*at).map(|chunk| len(&chunk.text));
+        pick.ranked.sort_by_cached_key(|at| Reverse(len(at)));
         pick.ranked.truncate(most);
         Some(given::render(given, &pick))
     }

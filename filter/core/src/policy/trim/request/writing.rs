@@ -22,6 +22,8 @@ use crate::policy::trim::{spoken, summary};
 
 /// Of what a note may take, a written text is to take so much, and the extract beside it the rest.
 const SHARE: (u64, u64) = (2, 3);
+/// Tokens of what stands around a written text in a note, at the most.
+const FRAME: u64 = 24;
 /// A text is written of no less than so many notes' worth of tokens.
 const WORTH: u64 = 2;
 /// Tokens of what the writer is told beside what was said, at the most.
@@ -275,19 +277,27 @@ impl Conversation<'_> {
         if waits || uncovered < least {
             return None;
         }
-        let (text, covers) = self.told(keep, base);
-        let tokens = job.tokens_of(&text, memories.tokens);
-        let digest = digest(&self.items, &covers);
-        let id = name(digest, &covers);
-        // Tools say much that is not told.
-        let again = memo.ordered.is_some_and(|(known, _)| known == digest);
-        if again || tokens < least || id.len() > limit::SUMMARY_ID {
+        let share = history.digest.saturating_mul(SHARE.0) / SHARE.1;
+        let share = share.min(history.digest.saturating_sub(FRAME));
+        let price = writer.price;
+        // Counting takes longer than all else here: not where what is sure to be paid is too much.
+        if balance < price.input.times(least) + price.output.times(share) {
             return None;
         }
-        let share = history.digest.saturating_mul(SHARE.0) / SHARE.1;
+        let (text, covers) = self.told(keep, base);
+        let digest = digest(&self.items, &covers);
+        let id = name(digest, &covers);
+        let again = memo.ordered.is_some_and(|(known, _)| known == digest);
+        if again || id.len() > limit::SUMMARY_ID {
+            return None;
+        }
+        // Tools say much that is not told.
+        let tokens = job.tokens_of(&text, memories.tokens);
+        if tokens < least {
+            return None;
+        }
         let prompt = tokens.saturating_add(RULES);
         let other = prompt.saturating_mul(OTHER_TOKENS + self.margin(job)) / 1000;
-        let price = writer.price;
         let cost = price.input.times(prompt.saturating_add(other)) + price.output.times(share);
         if balance < cost {
             return None;
@@ -337,7 +347,9 @@ impl Conversation<'_> {
                 Some(Role::Tool) | None => continue,
             };
             for text in spoken::texts(&item.content) {
-                lines.push_str(&format!("{who}: {}\n", text.text().trim()));
+                // What somebody says cannot begin as another's line does.
+                let said = text.text().trim().replace('\n', "\n  ");
+                lines.push_str(&format!("{who}: {said}\n"));
             }
         }
         match lines.len() > LONGEST {
