@@ -279,6 +279,9 @@ async fn book(app: &Arc<App>, mut items: Vec<Item>) -> Result<SettleReply, ApiEr
     let (mut settles, mut spends, mut behind) = (Vec::new(), Vec::new(), Vec::new());
     for (item, told) in items.into_iter().zip(told) {
         // What an order costs is in what is told: it is not written where that is not.
+        if item.order.is_some() && !told {
+            app.metrics.summary("dropped");
+        }
         behind.push((item.audit, item.order.filter(|_| told)));
         spends.push(Spend {
             id: item.id,
