@@ -30,6 +30,8 @@ const WORTH: u64 = 2;
 const RULES: u64 = 300;
 /// Thousandths by which the writer's tokens may be more than the conversation's model has them.
 const OTHER_TOKENS: u64 = 150;
+/// Tokens that each letter beyond ASCII may take with the writer more than with the conversation's model.
+const WIDE_TOKENS: u64 = 2;
 /// Bytes of one exchange that are told the writer: what is longer is a paste, and its beginning will do.
 const LONGEST: usize = 8 * 1024;
 /// How long a text that was ordered is waited for before another is, in milliseconds.
@@ -298,6 +300,9 @@ impl Conversation<'_> {
         }
         let prompt = tokens.saturating_add(RULES);
         let other = prompt.saturating_mul(OTHER_TOKENS + self.margin(job)) / 1000;
+        // Older vocabularies take two and three tokens for a letter that is not Latin.
+        let wide = text.chars().filter(|letter| !letter.is_ascii()).count() as u64;
+        let other = other.saturating_add(WIDE_TOKENS.saturating_mul(wide));
         let cost = price.input.times(prompt.saturating_add(other)) + price.output.times(share);
         if balance < cost {
             return None;
