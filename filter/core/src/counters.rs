@@ -145,16 +145,17 @@ fn find(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::HashMap;
 
     use super::*;
 
+    /// Envoy's shared data, as far as it goes.
     #[derive(Default)]
-    struct Map {
-        values: HashMap<u64, (Vec<u8>, u32)>,
+    pub(crate) struct Map {
+        pub(crate) values: HashMap<u64, (Vec<u8>, u32)>,
         /// Another worker wins so many times.
-        lose: u32,
+        pub(crate) lose: u32,
     }
 
     impl Slots for Map {

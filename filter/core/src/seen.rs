@@ -52,34 +52,8 @@ pub fn first(slots: &mut dyn Slots, word: &str, now_secs: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::*;
-
-    #[derive(Default)]
-    struct Map {
-        values: HashMap<u64, (Vec<u8>, u32)>,
-        /// Another worker wins so many times.
-        lose: u32,
-    }
-
-    impl Slots for Map {
-        fn get(&mut self, slot: u64) -> (Vec<u8>, u32) {
-            self.values.get(&slot).cloned().unwrap_or_default()
-        }
-        fn put(&mut self, slot: u64, value: &[u8], version: u32) -> bool {
-            let (_, now) = self.get(slot);
-            if self.lose > 0 {
-                self.lose -= 1;
-                return false;
-            }
-            if now != version {
-                return false;
-            }
-            self.values.insert(slot, (value.to_vec(), now + 1));
-            true
-        }
-    }
+    use crate::counters::tests::Map;
 
     #[test]
     fn a_word_is_new_once_until_its_minute_is_over() {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::from_env;
 use crate::scribe::Scribe;
-use crate::turns::{Turn, Worker};
+use crate::turns::{Turn, Worker, summary};
 
 /// Blocks before a mark among which what was written earlier is found (Anthropic, "Prompt caching").
 const LOOK_BACK: usize = 20;
@@ -173,12 +173,7 @@ fn blocks(worker: &mut Worker, turn: &Turn<'_>, body: &str) -> Vec<Block> {
 fn settings(rng: &mut Rng) -> String {
     let keep = ["recent", "relevant", "summary"][rng.usize(..3)];
     let tokens = [50, 300, 1000][rng.usize(..3)];
-    let summary = match (keep, rng.u8(..3)) {
-        ("summary", 0) => r#","summary":{"tokens":50}"#,
-        ("summary", 1) => r#","summary":{"tokens":90,"writer":"sidecar","model":"small"}"#,
-        ("summary", _) => r#","summary":{"tokens":90,"writer":"sidecar","model":"plain"}"#,
-        _ => "",
-    };
+    let summary = summary(keep, rng);
     let (last, first) = (rng.usize(..3), rng.usize(..2));
     let history = format!(
         r#""history":{{"keep":"{keep}","tokens":{tokens},"last":{last},"pin_first":{first}{summary}}}"#

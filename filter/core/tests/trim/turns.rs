@@ -374,17 +374,22 @@ impl Provider {
     }
 }
 
+/// Who writes what stands for what is left out, where something does.
+pub(crate) fn summary(keep: &str, rng: &mut Rng) -> &'static str {
+    match (keep, rng.u8(..3)) {
+        ("summary", 0) => r#","summary":{"tokens":50}"#,
+        ("summary", 1) => r#","summary":{"tokens":90,"writer":"sidecar","model":"small"}"#,
+        ("summary", _) => r#","summary":{"tokens":90,"writer":"sidecar","model":"plain"}"#,
+        _ => "",
+    }
+}
+
 /// A conversation that grows by an exchange a turn, and what came of it.
 fn pay(seed: u64) -> Came {
     let mut rng = Rng::with_seed(seed);
     let keep = ["recent", "relevant", "summary"][rng.usize(..3)];
     let budget = [50, 300, 1000][rng.usize(..3)];
-    let summary = match (keep, rng.u8(..3)) {
-        ("summary", 0) => r#","summary":{"tokens":50}"#,
-        ("summary", 1) => r#","summary":{"tokens":90,"writer":"sidecar","model":"small"}"#,
-        ("summary", _) => r#","summary":{"tokens":90,"writer":"sidecar","model":"plain"}"#,
-        _ => "",
-    };
+    let summary = summary(keep, &mut rng);
     let forgetful = rng.u8(..8) == 0;
     let mut scribe = Scribe::default();
     let mut came = Came::default();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Lower;
-use crate::config::plan::{Matcher, Model, RoutePlan};
+use crate::config::plan::{History, Matcher, Model, RoutePlan};
 use crate::config::raw::{Keep, Mode, RouteKind};
 use crate::config::read::Config;
 
@@ -41,28 +41,19 @@ impl Lower<'_> {
             self.warnings
                 .push("cache: there is no sidecar, so nothing is cached".into());
         }
-        let compares = |plan: &RoutePlan| {
-            let history = plan.trim.history.as_ref();
-            history.is_some_and(|history| history.embeddings_ms.is_some())
+        let past = |asks: fn(&History) -> bool| {
+            plans().filter_map(|it| it.trim.history.as_ref()).any(asks)
         };
-        if !sidecar && plans().any(compares) {
+        if !sidecar && past(|history| history.embeddings_ms.is_some()) {
             self.warnings
                 .push("trim.history.embeddings: there is no sidecar, so words decide alone".into());
         }
-        let writes = |plan: &RoutePlan| {
-            let history = plan.trim.history.as_ref();
-            history.is_some_and(|history| history.writer.is_some())
-        };
-        let extracts_nothing = |plan: &RoutePlan| {
-            let history = plan.trim.history.as_ref();
-            history.is_some_and(|it| it.writer.is_some() && it.keep != Keep::Summary)
-        };
-        if plans().any(extracts_nothing) {
+        if past(|history| history.writer.is_some() && history.keep != Keep::Summary) {
             self.warnings.push(
                 "trim.history.summary.writer: without `keep: summary` there are no digests, so none is written".into(),
             );
         }
-        if !sidecar && plans().any(writes) {
+        if !sidecar && past(|history| history.writer.is_some()) {
             self.warnings.push(
                 "trim.history.summary.writer: there is no sidecar, so digests are extracts".into(),
             );

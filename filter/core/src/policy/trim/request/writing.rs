@@ -181,8 +181,13 @@ impl Conversation<'_> {
         })
     }
 
-    /// The text that covers most of what `keep` leaves out, and how many tokens it does not cover.
-    fn best<'t, 'k>(&self, keep: &[bool], texts: &'t [Text<'k>]) -> (Option<&'t Text<'k>>, u64) {
+    /// The text that covers most of what `keep` leaves out, how many tokens it does not cover, and how
+    /// many are left out.
+    fn best<'t, 'k>(
+        &self,
+        keep: &[bool],
+        texts: &'t [Text<'k>],
+    ) -> (Option<&'t Text<'k>>, u64, u64) {
         let tokens = |covered: &dyn Fn(&Exchange) -> bool| {
             let own = self.turns.dropped(keep).map(|(_, exchange)| exchange);
             let own = own.filter(|exchange| covered(exchange));
@@ -195,8 +200,8 @@ impl Conversation<'_> {
         // Of equals the newest, which comes first.
         let best = by.rev().max_by_key(|(_, covered)| *covered);
         match best.filter(|(_, covered)| *covered > 0) {
-            Some((text, covered)) => (Some(text), all.saturating_sub(covered)),
-            None => (None, all),
+            Some((text, covered)) => (Some(text), all.saturating_sub(covered), all),
+            None => (None, all, all),
         }
     }
 
@@ -206,8 +211,7 @@ impl Conversation<'_> {
         keep: &[bool],
         texts: &'t [Text<'k>],
     ) -> Option<&'t Text<'k>> {
-        let (_, all) = self.best(keep, &[]);
-        let (best, uncovered) = self.best(keep, texts);
+        let (best, uncovered, all) = self.best(keep, texts);
         best.filter(|_| uncovered <= all / 2)
     }
 
@@ -271,7 +275,7 @@ impl Conversation<'_> {
         let (history, writer) = writer(job)?;
         job.model.price?;
         let least = history.digest.saturating_mul(WORTH);
-        let (base, uncovered) = self.best(keep, texts);
+        let (base, uncovered, _) = self.best(keep, texts);
         let waits = memo.ordered.is_some_and(|(digest, at_ms)| {
             let is_there = texts.iter().any(|text| text.digest == digest);
             !is_there && job.known.now_ms.saturating_sub(at_ms) < PATIENCE_MS

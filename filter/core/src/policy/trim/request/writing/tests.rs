@@ -375,6 +375,11 @@ fn the_next_text_is_written_of_the_one_before_and_what_has_come_since() {
     assert_eq!(third.order, None, "all is covered");
 }
 
+/// The message up to which an order covers.
+fn end_of(order: &Order) -> usize {
+    order.id.rsplit('-').next().unwrap().parse().unwrap()
+}
+
 #[test]
 fn an_order_has_no_more_than_fits_and_the_beginning_of_what_is_long() {
     let mut chat = Chat::new("plain", SMALL, 0);
@@ -389,13 +394,7 @@ fn an_order_has_no_more_than_fits_and_the_beginning_of_what_is_long() {
     assert!(first.text.len() <= limit::ORDER && first.text.len() > limit::ORDER - LONGEST - 100);
     assert!(first.text.contains(" […]\nUser: Number 1."));
     assert!(!first.text.contains("data:x"));
-    let first_end = first
-        .id
-        .rsplit('-')
-        .next()
-        .unwrap()
-        .parse::<usize>()
-        .unwrap();
+    let first_end = end_of(&first);
     assert!(
         first_end < 30,
         "what did not fit is not covered: {}",
@@ -409,13 +408,7 @@ fn an_order_has_no_more_than_fits_and_the_beginning_of_what_is_long() {
             .text
             .starts_with("What was written down so far:\nNumbers.\n")
     );
-    let end = second
-        .id
-        .rsplit('-')
-        .next()
-        .unwrap()
-        .parse::<usize>()
-        .unwrap();
+    let end = end_of(&second);
     assert!(end > first_end, "{}", second.id);
 }
 
